@@ -1,0 +1,27 @@
+"""minaxis: the Assistant Axis in pure PyTorch (after arXiv 2601.10387).
+
+Shapes, everywhere in this package:
+    B batch    T time (tokens)    D model width    H query heads    K key heads    Dh head width
+    L layers   N responses        R roles          V vocabulary     S tokens in the KV cache
+"""
+
+__version__ = "0.1.0"
+
+from minaxis.axis import Axis, fit_axis
+from minaxis.cap import cap, capping
+from minaxis.chat import encode_chat, response_mask
+from minaxis.collect import Rollouts, collect, replay
+from minaxis.generate import generate
+from minaxis.hooks import capture, edit
+from minaxis.judge import judge
+from minaxis.model import Config, KVCache, Transformer
+from minaxis.roles import read_questions, read_roles
+from minaxis.steer import steering
+from minaxis.tokenizer import Tokenizer
+from minaxis.weights import load
+
+__all__ = [
+    "Axis", "Config", "KVCache", "Rollouts", "Tokenizer", "Transformer", "cap", "capping",
+    "capture", "collect", "edit", "encode_chat", "fit_axis", "generate", "judge", "load",
+    "read_questions", "read_roles", "replay", "response_mask", "steering",
+]  # fmt: skip

@@ -1,0 +1,239 @@
+"""The Assistant Axis: fit it, look at it, save it.
+
+    axis = mean(default responses) - mean(role vectors)        at each layer; paper: section 2
+
+It points TOWARD the default Assistant. A role vector is the mean activation of the responses in
+which the role was adopted. The axis is kept unnormalised; to project an activation h, take the
+unit vector: `<h, axis / ||axis||>`, in the activations' own units, neither centred nor a cosine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minaxis.collect import Rollouts
+from minaxis.files import read_tensors, write_tensors
+from minaxis.hooks import check_layers, find_blocks
+from minaxis.roles import DEFAULT
+
+
+@dataclass
+class Axis:
+    """One direction a layer, and what was measured along with it.
+
+    Only `vectors` is always there; a published axis file may hold no more.
+    """
+
+    vectors: Tensor  # (L, D) toward the Assistant, unnormalised
+    default: Tensor | None = None  # (L, D) mean activation of the default responses
+    roles: list[str] = field(default_factory=list)  # R names
+    role_vectors: Tensor | None = None  # (R, L, D)
+    norms: Tensor | None = None  # (L,) mean length of a token's activation
+    projections: Tensor | None = None  # (N, L) of every calibration response, on the unit axis
+    split_half: Tensor | None = None  # (L,) cosine of the axes fitted on two halves of the data
+    adoption: dict[str, float] = field(default_factory=dict)  # role -> share of responses in role
+    meta: dict = field(default_factory=dict)  # model, settings, version: what it belongs to
+
+    def unit(self) -> Tensor:
+        """(L, D): the directions at length 1."""
+        return self.vectors / self.vectors.norm(dim=-1, keepdim=True)
+
+    def project(self, h: Tensor, layer: int) -> Tensor:
+        """Projection of activations h (..., D) of one layer on its unit axis: (...)."""
+        check_layers([layer], len(self.vectors))
+        return h.float() @ self.unit()[layer].to(h.device)
+
+    def thresholds(self, percentile: float) -> Tensor:
+        """(L,): the percentile, 0 to 100, of the calibration projections, each layer by itself.
+
+        Role and default responses together. The 75th is roughly where the mean Assistant stands
+        (the paper's "p0.25" counts along the negated axis).
+        """
+        if self.projections is None:
+            raise ValueError(
+                "this axis has no calibration projections (a published file holds none): give "
+                "thresholds yourself, or fit an axis with fit_axis"
+            )
+        if not 0 <= percentile <= 100:
+            raise ValueError(f"percentile must be between 0 and 100, got {percentile}")
+        return self.projections.quantile(percentile / 100, dim=0)
+
+    def pca(self, layer: int, components: int = 3) -> tuple[Tensor, Tensor]:
+        """Principal components of the role vectors at one layer (paper: section 2).
+
+        Mean-centred only. The sign of a component is arbitrary: each is turned so that the axis
+        has a positive part along it.
+
+        Returns:
+            directions: (components, D) of length 1.
+            variance: (components,) share of the variance that each explains.
+        """
+        if self.role_vectors is None or len(self.roles) < 2:
+            raise ValueError(f"PCA needs two role vectors or more, this axis has {len(self.roles)}")
+        vectors = self.role_vectors[:, layer]
+        _, s, directions = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+        directions, variance = directions[:components], s.square() / s.square().sum()
+        toward = (directions @ self.vectors[layer]).sign()
+        return directions * torch.where(toward < 0, -1.0, 1.0)[:, None], variance[:components]
+
+    def check(self, model: nn.Module) -> None:
+        """A ValueError unless this axis was fitted on this model (or has its shape, where the
+        file does not say which model it belongs to), and has a direction at every layer."""
+        config = model.config
+        name = getattr(config, "name", None) or getattr(config, "_name_or_path", "unnamed")
+        layers, width = len(find_blocks(model)), config.hidden_size
+        mine = self.meta.get("model")
+        if mine not in (None, name) or self.vectors.shape != (layers, width):
+            raise ValueError(
+                f"this axis belongs to {mine or 'an unnamed model'} ({self.vectors.shape[0]} "
+                f"layers, width {self.vectors.shape[1]}), but the model is {name} ({layers} "
+                f"layers, width {width}): fit one for it with fit_axis.py"
+            )
+        lengths = self.vectors.norm(dim=-1)
+        if not (lengths.isfinite() & (lengths > 0)).all():
+            bad = (~(lengths.isfinite() & (lengths > 0))).nonzero()[0].item()
+            raise ValueError(
+                f"the axis of layer {bad} has length {lengths[bad].item()}: it has no direction"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the axis; equal axes give equal files, byte for byte."""
+        write_tensors(path, {f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Axis":
+        """Read an axis: ours, a published raw tensor (L, D), or the reference pipeline's
+        `{"axis": (L, D), "metadata": {...}}`. Nothing in the file is ever executed.
+
+        Raises:
+            ValueError: no such file, damaged, holding code, or none of the three.
+        """
+        data = read_tensors(path)
+        if isinstance(data, Tensor):
+            data = {"vectors": data}
+        elif isinstance(data, dict) and "axis" in data:
+            data = {"vectors": data["axis"], "meta": dict(data.get("metadata") or {})}
+        known = {f.name for f in fields(cls)}
+        if not isinstance(data, dict) or not data.keys() <= known or "vectors" not in data:
+            raise ValueError(f"{path}: not an axis file (expected one of minaxis, or a tensor)")
+        vectors = data["vectors"]
+        if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+            raise ValueError(f"{path}: expected an axis of shape (layers, width)")
+        return cls(**data | {"vectors": vectors.float()})  # published ones are bfloat16
+
+
+def fit_axis(
+    rollouts: Rollouts, adopted: Mapping[str, Tensor] | None = None, position: str = "mean"
+) -> Axis:
+    """The axis of a model from its roles' responses (paper: section 2).
+
+    Args:
+        rollouts: from `collect`.
+        adopted: role -> (N,) bool, which responses are in role (`judge`): only these make a role
+            vector. None takes all. Roles that were never adopted are left out; `axis.adoption`
+            has the rate of every role.
+        position: "mean" over the response's tokens, or "start", the last token of the prompt.
+
+    Returns:
+        The axis. Its calibration projections are those of all responses, adopted or not.
+
+    Raises:
+        ValueError: no default, or fewer than two roles with a response in role.
+    """
+    if position not in ("mean", "start"):
+        raise ValueError(f"position must be 'mean' or 'start', got {position!r}")
+    halves: dict[str, Tensor] = {}  # role -> (2, L, D): its vector from either half
+    whole: dict[str, Tensor] = {}
+    adoption, norms, number = {}, 0.0, 0
+    for role in rollouts:
+        rollout = rollouts[role]
+        spoken = torch.tensor([len(r["ids"]) > 0 for r in rollout["responses"]])
+        used = spoken if adopted is None or role == DEFAULT else spoken & adopted[role]
+        norms, number = norms + rollout["norm"][spoken].sum(0), number + spoken.sum()
+        if role != DEFAULT:
+            adoption[role] = used.float().mean().item()
+        if not used.any():
+            continue
+        h = rollout[position]  # (N, L, D)
+        whole[role] = h[used].mean(0)
+        # The halves ask different questions, so they share no more than the role.
+        even = torch.tensor([q % 2 == 0 for q in _question_numbers(rollouts.meta, rollout)])
+        if (used & even).any() and (used & ~even).any():
+            halves[role] = torch.stack([h[used & even].mean(0), h[used & ~even].mean(0)])
+    if DEFAULT not in whole:
+        raise ValueError("the rollouts hold no response of the default Assistant")
+    default = whole.pop(DEFAULT)
+    if len(whole) < 2:
+        raise ValueError(
+            f"only {len(whole)} of {len(adoption)} roles have a response in role: the model does "
+            "not adopt the roles, so there is no axis to fit. Try stronger role prompts"
+        )
+    role_vectors = torch.stack(list(whole.values()))  # (R, L, D)
+    vectors = default - role_vectors.mean(0)
+
+    split_half = None
+    if DEFAULT in halves and len(halves) > 2:
+        default_halves = halves.pop(DEFAULT)
+        one, other = default_halves - torch.stack(list(halves.values())).mean(0)
+        split_half = torch.cosine_similarity(one, other, dim=-1)
+
+    unit = vectors / vectors.norm(dim=-1, keepdim=True)
+    projections = torch.cat([(rollouts[role][position] * unit).sum(-1) for role in rollouts])
+    return Axis(
+        vectors=vectors,
+        default=default,
+        roles=list(whole),
+        role_vectors=role_vectors,
+        norms=norms / number,
+        projections=projections[~projections.isnan().any(-1)],
+        split_half=split_half,
+        adoption=adoption,
+        meta=rollouts.meta | {"position": position, "judged": adopted is not None},
+    )
+
+
+def _question_numbers(meta: dict, rollout: dict) -> list[int]:
+    numbers = {q: i for i, q in enumerate(meta["questions"])}
+    return [numbers[r["question"]] for r in rollout["responses"]]
+
+
+def standing(axis: Axis, direction: Tensor, layer: int) -> tuple[int, float]:
+    """Where the default stands among the roles along a direction (D,) at one layer.
+
+    Returns:
+        rank: 1 if no role lies further along it.
+        z: distance from the roles' mean in their standard deviations.
+    """
+    roles = axis.role_vectors[:, layer] @ direction
+    default = axis.default[layer] @ direction
+    z = (default - roles.mean()) / roles.std()
+    return int((roles > default).sum()) + 1, z.item()
+
+
+def layer_table(axis: Axis) -> list[dict]:
+    """What there is to say about each layer, one dict a layer, plain numbers.
+
+    cos_pc1, variance of PC1 to PC3, split_half, and the default's rank and z along the axis and
+    along PC1. Along the axis the default stands high nearly by construction; along PC1 not.
+    """
+    rows = []
+    for layer, unit in enumerate(axis.unit()):
+        components, variance = axis.pca(layer)
+        rank, z = standing(axis, unit, layer)
+        rank_pc1, z_pc1 = standing(axis, components[0], layer)
+        rows.append(
+            {
+                "layer": layer,
+                "cos_pc1": (unit @ components[0]).item(),
+                "variance": variance.tolist(),
+                "split_half": None if axis.split_half is None else axis.split_half[layer].item(),
+                "default_rank": rank,
+                "default_z": z,
+                "default_rank_pc1": rank_pc1,
+                "default_z_pc1": z_pc1,
+            }
+        )
+    return rows

@@ -1,0 +1,61 @@
+"""Files are written whole or not at all, and loading one never runs code."""
+
+import json
+import os
+import pickle
+from io import BytesIO
+from pathlib import Path
+
+import torch
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file by way of a temporary one beside it: no reader ever sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value) -> None:
+    """Write JSON, indented, as UTF-8."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: str | Path):
+    """Read JSON; a ValueError names the file and the place of the fault."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise ValueError(f"{path}: not readable as JSON ({e})") from e
+
+
+def write_tensors(path: str | Path, value) -> None:
+    """Write tensors and plain data with torch.save; equal content gives equal bytes."""
+    buffer = BytesIO()  # saved by path, the archive would hold the temporary file's name
+    torch.save(value, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_tensors(path: str | Path):
+    """Read what `write_tensors` wrote, or any .pt file of tensors and plain data, on the CPU.
+
+    Raises:
+        ValueError: no such file, damaged, or a pickle that would run code (nothing is run).
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        raise ValueError(
+            f"{path}: refused, it holds more than tensors and plain data ({str(e)[:200]})"
+        ) from e
+    except Exception as e:  # torch meets a damaged archive with several kinds of error
+        raise ValueError(f"{path}: not a readable .pt file ({e})") from e

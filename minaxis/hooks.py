@@ -1,0 +1,121 @@
+"""Read or edit the residual stream of any decoder, with ordinary forward hooks.
+
+    with capture(model, layers=[14]) as seen:
+        model(ids)
+    seen[14]  # (B, T, D): what block 14 returned, counted from 0
+
+    with edit(model, {14: lambda h: h + vector}):
+        model(ids)  # block 15 reads the edited stream
+
+Both work on minaxis's `Transformer` and on any module whose decoder blocks can be found, Hugging
+Face's included. They run in order of registration, so a `capture` inside a `with edit` sees the
+edited stream. On leaving the `with`, however that happens, exactly these hooks are removed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+# Where the decoder blocks live: Llama-like models, GPT-2, GPT-NeoX, OPT, vision-language models.
+_PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers",
+          "model.language_model.layers", "layers")  # fmt: skip
+
+
+def find_blocks(model: nn.Module) -> Sequence[nn.Module]:
+    """The list of a model's decoder blocks, first to last.
+
+    Raises:
+        ValueError: no list of blocks where the common architectures keep it.
+    """
+    for path in _PATHS:
+        found = model
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if isinstance(found, nn.ModuleList) and len(found):
+            return found
+    raise ValueError(
+        f"no list of decoder blocks found in {type(model).__name__} (looked for "
+        f"{', '.join(_PATHS)}): pass it yourself, for example blocks=model.backbone.layers"
+    )
+
+
+def check_layers(layers: Iterable[int], count: int) -> list[int]:
+    """The layers as a list, or a ValueError that names the first one out of range."""
+    layers = list(layers)
+    for layer in layers:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < count:
+            raise ValueError(
+                f"layer {layer!r} is out of range: this model has {count} layers (0 to {count - 1})"
+            )
+    return layers
+
+
+@contextmanager
+def edit(
+    model: nn.Module,
+    functions: dict[int, Callable[[Tensor], Tensor | None]],
+    blocks: Sequence[nn.Module] | None = None,
+) -> Iterator[None]:
+    """Replace the output of blocks by a function of it, for every token, prompt or generated.
+
+    Args:
+        functions: layer -> function from the block's output (B, T, D) to the edited (B, T, D),
+            or to None, which leaves the output as it is.
+        blocks: the decoder blocks, where `find_blocks` does not know the architecture.
+
+    Raises:
+        ValueError: a layer out of range, or no blocks found; nothing is registered then.
+    """
+    blocks = find_blocks(model) if blocks is None else blocks
+    check_layers(functions, len(blocks))
+
+    def hook(function):
+        def run(module, args, output):
+            # Some architectures return (hidden states, attention weights, ...).
+            h = output[0] if isinstance(output, tuple) else output
+            edited = function(h)
+            if edited is None:
+                return None
+            return (edited, *output[1:]) if isinstance(output, tuple) else edited
+
+        return run
+
+    with ExitStack() as stack:
+        for layer, function in functions.items():
+            handle = blocks[layer].register_forward_hook(hook(function))
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def capture(
+    model: nn.Module,
+    layers: Iterable[int] | None = None,
+    blocks: Sequence[nn.Module] | None = None,
+) -> Iterator[dict[int, Tensor]]:
+    """Keep a copy of what blocks return. Yields a dict, filled by each forward pass anew.
+
+    Args:
+        layers: which blocks; all by default.
+        blocks: as for `edit`.
+
+    Returns:
+        layer -> residual stream after that block, (B, T, D), of the latest forward pass. It is a
+        copy: an intervention that works in place cannot change what was seen before it.
+
+    Raises:
+        ValueError: a layer out of range, or no blocks found.
+    """
+    blocks = find_blocks(model) if blocks is None else blocks
+    seen: dict[int, Tensor] = {}
+
+    def keep(layer):
+        def function(h):
+            seen[layer] = h.clone()
+
+        return function
+
+    layers = range(len(blocks)) if layers is None else layers
+    with edit(model, {layer: keep(layer) for layer in layers}, blocks):
+        yield seen

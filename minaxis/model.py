@@ -1,0 +1,254 @@
+"""The transformer: a Llama-style decoder, exact and plain.
+
+    tokens -> embed -> [ x + attention(norm(x)) ; x + mlp(norm(x)) ] * L -> norm -> logits
+
+The running tensor `x` is the *residual stream*: every block reads it and adds to it. Everything
+else in minaxis reads or edits that one tensor, so a block returns it and nothing else. Parameter
+names are Hugging Face's (`model.layers.0.self_attn.q_proj.weight`): open weights load unrenamed.
+
+Shapes: B batch, T new tokens, S tokens seen so far (S >= T with a cache), D model width,
+H query heads, K key heads (H is a multiple of K), Dh head width, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Config:
+    """The numbers that define a model; names follow Hugging Face's `config.json`."""
+
+    vocab_size: int  # V
+    hidden_size: int  # D, width of the residual stream
+    intermediate_size: int  # width of the MLP's hidden layer
+    num_hidden_layers: int  # L, number of blocks
+    num_attention_heads: int  # H
+    num_key_value_heads: int  # K; K < H is grouped-query attention
+    head_dim: int  # Dh; usually D / H, but not in every family
+    max_position_embeddings: int = 2048  # the longest context, in tokens
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = (
+        10000.0  # the longest wavelength of the rotary embedding is about 2 pi theta
+    )
+    tie_word_embeddings: bool = True  # the output matrix is the input embedding
+    name: str = "unnamed"  # written into axis files: an axis belongs to one model
+
+    def __post_init__(self):
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
+                f"num_key_value_heads ({self.num_key_value_heads})"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary embeddings, got {self.head_dim}")
+
+
+class KVCache:
+    """Keys and values of the tokens seen so far, preallocated; it owns the position.
+
+    Args:
+        config: of the model that will use it.
+        batch: number of sequences, B.
+        max_length: most tokens that it can hold, padding included.
+        device, dtype: as the model's weights.
+    """
+
+    def __init__(self, config: Config, batch: int, max_length: int, device=None, dtype=None):
+        shape = (batch, config.num_key_value_heads, max_length, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        # One tensor a layer: a row that leaves the batch is then moved one layer at a time.
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
+        self.length = 0  # tokens stored; the next token's column
+        self.max_length = max_length
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (B, K, T, Dh) after the tokens seen so far; return all, (B, K, S, Dh)."""
+        end = self.length + k.shape[2]
+        self.keys[layer][:, :, self.length : end] = k
+        self.values[layer][:, :, self.length : end] = v
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows of the batch, in this order (sequences that have ended leave)."""
+        self.keys = [k[rows] for k in self.keys]
+        self.values = [v[rows] for v in self.values]
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, the rms taken in float32 over the last dimension."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.float()
+        h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * h.to(x.dtype)
+
+
+def rotary(positions: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """cos and sin (B, 1, T, Dh) of each position's rotation angles, in float32.
+
+    A function, not a buffer: `model.to(bfloat16)` would round a buffer's angles.
+    """
+    half = torch.arange(0, config.head_dim, 2, device=positions.device).float()
+    frequencies = 1.0 / config.rope_theta ** (half / config.head_dim)  # (Dh/2,)
+    angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, Dh/2)
+    angles = torch.cat([angles, angles], -1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (x[i], x[i + Dh/2]) of x (B, heads, T, Dh) by its angle."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+def attention_mask(queries: int, keys: int, padding: Tensor | None, device) -> Tensor | None:
+    """Which keys each query may see: (B, 1, T, S) or (T, S) of bool, or None for all of them.
+
+    The queries are the last `queries` of the `keys` columns. A query sees itself and what came
+    before it, but none of its row's left padding. (Padding sees itself: a query that saw
+    nothing would be a softmax over nothing, NaN.)
+    """
+    if queries == 1 and padding is None:
+        return None
+    column = torch.arange(keys, device=device)
+    query = column[-queries:, None]  # (T, 1)
+    mask = column <= query  # (T, S)
+    if padding is not None:
+        real = column >= padding[:, None, None, None]  # (B, 1, 1, S)
+        mask = mask & (real | (column == query))
+    return mask
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention: H query heads share K heads of keys and values."""
+
+    def __init__(self, config: Config, layer: int):
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        wide, narrow = (
+            heads * config.head_dim
+            for heads in (config.num_attention_heads, config.num_key_value_heads)
+        )
+        self.q_proj = nn.Linear(config.hidden_size, wide, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, narrow, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, narrow, bias=False)
+        self.o_proj = nn.Linear(wide, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rope, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        def heads(y):  # (B, T, heads * Dh) -> (B, heads, T, Dh)
+            return y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+        q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
+        cos, sin = rope
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)  # (B, K, S, Dh)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        return self.o_proj(y.transpose(1, 2).flatten(2))  # (B, T, D)
+
+
+class MLP(nn.Module):
+    """SwiGLU: one projection gates the other."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """One layer. Its output is the residual stream that minaxis reads and edits."""
+
+    def __init__(self, config: Config, layer: int):
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rope, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))  # (B, T, D)
+
+
+class Decoder(nn.Module):
+    """Token ids to the final, normalised residual stream: everything but the output matrix."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, ids: Tensor, cache: KVCache | None = None, padding: Tensor | None = None
+    ) -> Tensor:
+        """As `Transformer`, but returns hidden states (B, T, D)."""
+        start = cache.length if cache else 0
+        end = start + ids.shape[1]
+        limit = self.config.max_position_embeddings
+        if cache and cache.max_length < limit:
+            limit = cache.max_length
+        if end > limit:
+            raise ValueError(
+                f"{end} tokens do not fit: the context holds {limit}. Shorten the prompt"
+                + (" or allocate a larger KVCache." if cache else ".")
+            )
+        positions = torch.arange(start, end, device=ids.device)[None]  # (1, T)
+        if padding is not None:  # the first real token of every row is at position 0
+            positions = (positions - padding[:, None]).clamp(min=0)  # (B, T)
+        rope = [r.to(self.embed_tokens.weight.dtype) for r in rotary(positions, self.config)]
+        mask = attention_mask(ids.shape[1], end, padding, ids.device)
+        x = self.embed_tokens(ids)  # (B, T, D)
+        for block in self.layers:
+            x = block(x, rope, mask, cache)
+        if cache is not None:
+            cache.length = end
+        return self.norm(x)
+
+
+class Transformer(nn.Module):
+    """A decoder and its output matrix.
+
+    `model(ids, cache, padding)` takes ids (B, T) and returns logits (B, T, V). It holds no state
+    between calls; with a `KVCache` the ids continue what the cache holds. `padding` (B,) counts
+    the tokens at the left of each row that are only there to fill it; None means none.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tie()
+
+    def tie(self) -> None:
+        """Let input and output share one matrix where the config says so."""
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> "Transformer":
+        """Random weights, as before any training: matrices normal with std 0.02, norms one."""
+        for p in self.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.02 if p.ndim > 1 else 1.0)
+        return self
+
+    def forward(
+        self, ids: Tensor, cache: KVCache | None = None, padding: Tensor | None = None
+    ) -> Tensor:
+        return self.lm_head(self.model(ids, cache, padding))
