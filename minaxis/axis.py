@@ -7,6 +7,7 @@ which the role was adopted. The axis is kept unnormalised; to project an activat
 unit vector: `<h, axis / ||axis||>`, in the activations' own units, neither centred nor a cosine.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +19,8 @@ from minaxis.collect import Rollouts
 from minaxis.files import read_tensors, write_tensors
 from minaxis.hooks import check_layers, find_blocks
 from minaxis.roles import DEFAULT
+
+_PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not tensors
 
 
 @dataclass
@@ -33,7 +36,8 @@ class Axis:
     role_vectors: Tensor | None = None  # (R, L, D)
     norms: Tensor | None = None  # (L,) mean length of a token's activation
     projections: Tensor | None = None  # (N, L) of every calibration response, on the unit axis
-    split_half: Tensor | None = None  # (L,) cosine of the axes fitted on two halves of the data
+    split_half: Tensor | None = None  # (L,) cosine of the axes of two halves of the responses
+    split_questions: Tensor | None = None  # (L,) the same for halves that share no question
     adoption: dict[str, float] = field(default_factory=dict)  # role -> share of responses in role
     meta: dict = field(default_factory=dict)  # model, settings, version: what it belongs to
 
@@ -101,7 +105,11 @@ class Axis:
 
     def save(self, path: str | Path) -> None:
         """Write the axis; equal axes give equal files, byte for byte."""
-        write_tensors(path, {f.name: getattr(self, f.name) for f in fields(self)})
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        # As text: pickle writes an object that occurs twice by reference, so that the bytes would
+        # depend on which equal strings happen to be one object.
+        plain = {name: state.pop(name) for name in _PLAIN}
+        write_tensors(path, state | {"json": json.dumps(plain)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Axis":
@@ -116,6 +124,8 @@ class Axis:
             data = {"vectors": data}
         elif isinstance(data, dict) and "axis" in data:
             data = {"vectors": data["axis"], "meta": dict(data.get("metadata") or {})}
+        elif isinstance(data, dict) and isinstance(data.get("json"), str):
+            data |= json.loads(data.pop("json"))
         known = {f.name for f in fields(cls)}
         if not isinstance(data, dict) or not data.keys() <= known or "vectors" not in data:
             raise ValueError(f"{path}: not an axis file (expected one of minaxis, or a tensor)")
@@ -126,78 +136,79 @@ class Axis:
 
 
 def fit_axis(
-    rollouts: Rollouts, adopted: Mapping[str, Tensor] | None = None, position: str = "mean"
+    rollouts: Rollouts,
+    adopted: Mapping[str, Tensor] | None = None,
+    position: str = "mean",
+    minimum: int = 2,
 ) -> Axis:
     """The axis of a model from its roles' responses (paper: section 2).
 
     Args:
         rollouts: from `collect`.
         adopted: role -> (N,) bool, which responses are in role (`judge`): only these make a role
-            vector. None takes all. Roles that were never adopted are left out; `axis.adoption`
-            has the rate of every role.
+            vector. None takes all. `axis.adoption` has the rate of every role.
         position: "mean" over the response's tokens, or "start", the last token of the prompt.
+        minimum: a role with fewer responses in role than this is left out of the axis.
 
     Returns:
         The axis. Its calibration projections are those of all responses, adopted or not.
 
     Raises:
-        ValueError: no default, or fewer than two roles with a response in role.
+        ValueError: no default, or fewer than two roles left.
     """
     if position not in ("mean", "start"):
         raise ValueError(f"position must be 'mean' or 'start', got {position!r}")
-    halves: dict[str, Tensor] = {}  # role -> (2, L, D): its vector from either half
-    whole: dict[str, Tensor] = {}
+    vectors: dict[str, Tensor] = {}  # role -> (L, D)
+    halves: dict[str, dict[str, Tensor]] = {"split_half": {}, "split_questions": {}}
     adoption, norms, number = {}, 0.0, 0
     for role in rollouts:
         rollout = rollouts[role]
-        spoken = torch.tensor([len(r["ids"]) > 0 for r in rollout["responses"]])
-        used = spoken if adopted is None or role == DEFAULT else spoken & adopted[role]
+        h, responses = rollout[position], rollout["responses"]  # (N, L, D)
+        spoken = torch.tensor([len(r["ids"]) > 0 for r in responses])
         norms, number = norms + rollout["norm"][spoken].sum(0), number + spoken.sum()
+        used = spoken if adopted is None or role == DEFAULT else spoken & adopted[role]
         if role != DEFAULT:
             adoption[role] = used.float().mean().item()
-        if not used.any():
+        if used.sum() < minimum:
             continue
-        h = rollout[position]  # (N, L, D)
-        whole[role] = h[used].mean(0)
-        # The halves ask different questions, so they share no more than the role.
-        even = torch.tensor([q % 2 == 0 for q in _question_numbers(rollouts.meta, rollout)])
-        if (used & even).any() and (used & ~even).any():
-            halves[role] = torch.stack([h[used & even].mean(0), h[used & ~even].mean(0)])
-    if DEFAULT not in whole:
-        raise ValueError("the rollouts hold no response of the default Assistant")
-    default = whole.pop(DEFAULT)
-    if len(whole) < 2:
+        vectors[role] = h[used].mean(0)
+        # Responses come prompt by prompt, each with all questions.
+        order, questions = torch.arange(len(responses)), len(rollouts.meta["questions"])
+        sides = {"split_half": order // questions % 2, "split_questions": order % questions % 2}
+        for split, side in sides.items():
+            if (used & (side == 0)).any() and (used & (side == 1)).any():
+                halves[split][role] = torch.stack([h[used & (side == i)].mean(0) for i in (0, 1)])
+    if DEFAULT not in vectors or len(vectors) < 3:
         raise ValueError(
-            f"only {len(whole)} of {len(adoption)} roles have a response in role: the model does "
-            "not adopt the roles, so there is no axis to fit. Try stronger role prompts"
+            f"{len(vectors)} of {len(adoption) + 1} roles, default included, have {minimum} "
+            "responses in role or more; an axis needs the default and two. If the model does not "
+            "adopt its roles, try stronger role prompts"
         )
-    role_vectors = torch.stack(list(whole.values()))  # (R, L, D)
-    vectors = default - role_vectors.mean(0)
-
-    split_half = None
-    if DEFAULT in halves and len(halves) > 2:
-        default_halves = halves.pop(DEFAULT)
-        one, other = default_halves - torch.stack(list(halves.values())).mean(0)
-        split_half = torch.cosine_similarity(one, other, dim=-1)
-
-    unit = vectors / vectors.norm(dim=-1, keepdim=True)
+    default, axis = vectors[DEFAULT], _contrast(vectors)
+    unit = axis / axis.norm(dim=-1, keepdim=True)
     projections = torch.cat([(rollouts[role][position] * unit).sum(-1) for role in rollouts])
+    del vectors[DEFAULT]
     return Axis(
-        vectors=vectors,
+        vectors=axis,
         default=default,
-        roles=list(whole),
-        role_vectors=role_vectors,
+        roles=list(vectors),
+        role_vectors=torch.stack(list(vectors.values())),
         norms=norms / number,
         projections=projections[~projections.isnan().any(-1)],
-        split_half=split_half,
         adoption=adoption,
         meta=rollouts.meta | {"position": position, "judged": adopted is not None},
+        **{
+            split: torch.cosine_similarity(*_contrast(of).unbind(), dim=-1)
+            for split, of in halves.items()
+            if DEFAULT in of and len(of) > 1
+        },
     )
 
 
-def _question_numbers(meta: dict, rollout: dict) -> list[int]:
-    numbers = {q: i for i, q in enumerate(meta["questions"])}
-    return [numbers[r["question"]] for r in rollout["responses"]]
+def _contrast(vectors: Mapping[str, Tensor]) -> Tensor:
+    """The axis: the default's vector minus the mean of the roles'."""
+    roles = [vector for role, vector in vectors.items() if role != DEFAULT]
+    return vectors[DEFAULT] - torch.stack(roles).mean(0)
 
 
 def standing(axis: Axis, direction: Tensor, layer: int) -> tuple[int, float]:
@@ -216,8 +227,9 @@ def standing(axis: Axis, direction: Tensor, layer: int) -> tuple[int, float]:
 def layer_table(axis: Axis) -> list[dict]:
     """What there is to say about each layer, one dict a layer, plain numbers.
 
-    cos_pc1, variance of PC1 to PC3, split_half, and the default's rank and z along the axis and
-    along PC1. Along the axis the default stands high nearly by construction; along PC1 not.
+    cos_pc1, variance of PC1 to PC3, split_half, split_questions, and the default's rank and z
+    along the axis and along PC1. Along the axis it stands high nearly by construction; along PC1
+    it need not.
     """
     rows = []
     for layer, unit in enumerate(axis.unit()):
@@ -229,7 +241,8 @@ def layer_table(axis: Axis) -> list[dict]:
                 "layer": layer,
                 "cos_pc1": (unit @ components[0]).item(),
                 "variance": variance.tolist(),
-                "split_half": None if axis.split_half is None else axis.split_half[layer].item(),
+                "split_half": _at(axis.split_half, layer),
+                "split_questions": _at(axis.split_questions, layer),
                 "default_rank": rank,
                 "default_z": z,
                 "default_rank_pc1": rank_pc1,
@@ -237,3 +250,7 @@ def layer_table(axis: Axis) -> list[dict]:
             }
         )
     return rows
+
+
+def _at(values: Tensor | None, layer: int) -> float | None:
+    return None if values is None else values[layer].item()

@@ -136,7 +136,6 @@ def collect(
         "seed": seed,
         "version": __version__,
     }
-    rollouts = Rollouts(meta, folder)
     asked = {
         role: [
             {"system": p.replace("{model_name}", config.name), "question": q}
@@ -148,6 +147,7 @@ def collect(
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
     check_prompts(model, [ids for role in roles for ids in prompts[role]], max_new_tokens)
 
+    rollouts = Rollouts(meta, folder)
     todo = [group for group in _groups(asked, batch_size) if not all(r in rollouts for r in group)]
     progress = Progress(sum(len(asked[r]) for g in todo for r in g), "responses", "tokens")
     for group in todo:

@@ -37,7 +37,7 @@ def read_json(path: str | Path):
 
 
 def write_tensors(path: str | Path, value) -> None:
-    """Write tensors and plain data with torch.save; equal content gives equal bytes."""
+    """Write tensors and plain data with torch.save."""
     buffer = BytesIO()  # saved by path, the archive would hold the temporary file's name
     torch.save(value, buffer)
     write_bytes(path, buffer.getvalue())
@@ -55,7 +55,7 @@ def read_tensors(path: str | Path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise ValueError(
-            f"{path}: refused, it holds more than tensors and plain data ({str(e)[:200]})"
+            f"{path}: refused, not a .pt file of tensors and plain data alone ({str(e)[:200]})"
         ) from e
     except Exception as e:  # torch meets a damaged archive with several kinds of error
         raise ValueError(f"{path}: not a readable .pt file ({e})") from e

@@ -2,19 +2,26 @@
 
 The paper asks a large model to score each response from 0 to 3. Here the model that spoke is its
 own witness: a response given in role is likelier under the role's system prompt than under the
-default one. The score of a response is that difference, in nats per token:
+default one. The score of a response is that gain, in nats per token:
 
     score = log p(response | role prompt, question) - log p(response | question)
 
-A response may gain a little from any prompt that shares words with it. So the threshold is
-calibrated on responses that are certainly not in role, the default Assistant's own: they are
-scored under every role's prompts, and their 95th percentile is the threshold. At most one in
-twenty of them would pass for the role.
+But every prompt leaves some trace in what was sampled under it, also one without a role in it.
+So the threshold is calibrated on the default Assistant's own responses: how much do they gain
+from the neutral prompt that they were given ("You are an AI assistant.")? A response is in role
+if it gains more than 95 % of those do.
 
-What it can tell: whether the system prompt shaped the response at all, which is what voids an
-axis when it fails. What it cannot: how well the role was played, whether a refusal was made in
-character (the paper's 3) or as the Assistant (its 0), or that a response in role was one which
-the Assistant would have given too (a librarian on libraries): those it misses.
+What it can tell: whether the system prompt shaped this response as no neutral prompt would. When
+that fails, the axis is void. What it cannot: how well the role was played; whether a refusal was
+made in character (the paper's 3) or as the Assistant (its 0); or that a response in role was one
+which the Assistant would have given too, say an editor's on the colour of the sky: those it
+counts as not in role.
+
+So keep its verdicts for the adoption rate, and think twice before averaging only the responses
+that it passes. It removes from professional roles whatever resembles the Assistant, and of a few
+questions it keeps other ones for each role, so that role vectors differ by question as well as
+by role. `fit_axis.py` prints the axis of these responses beside the axis of all: the two nearly
+agree, their principal components do not.
 """
 
 from collections.abc import Sequence
@@ -56,35 +63,32 @@ def response_logprob(
 def judge(
     model: Transformer, tokenizer: Tokenizer, rollouts: Rollouts, quantile: float = 0.95
 ) -> tuple[dict[str, Tensor], float]:
-    """Score every role's responses, and calibrate the threshold above which one is in role.
+    """Score every response, and calibrate the threshold above which one is in role.
 
     Args:
-        rollouts: from `collect`, made by this model.
-        quantile: of the default responses' scores under the roles' prompts.
+        rollouts: from `collect`, made by this model, with two neutral prompts or more.
+        quantile: of the default responses' own scores, at which the threshold is set.
 
     Returns:
         scores: role -> (N,) nats per token; NaN where the response is empty.
         threshold: a response whose score is greater is in role.
-    """
-    # The default's responses to each question, under the first neutral prompt.
-    questions = rollouts.meta["questions"]
-    neutral = rollouts[DEFAULT]
-    default = dict(zip(questions, neutral["responses"], strict=False))
-    default_logprob = dict(zip(questions, neutral["logprob"], strict=False))
-    plain = {q: prompt_ids(tokenizer, r) for q, r in default.items()}
 
-    scores, null = {}, []
+    Raises:
+        ValueError: only one neutral prompt, which leaves nothing to calibrate on.
+    """
+    plain = rollouts.meta["roles"][DEFAULT][0]  # the neutral prompt that stands for none
+    scores = {}
     for role in rollouts:
-        if role == DEFAULT:
-            continue
         responses = rollouts[role]["responses"]
-        asked = [plain[r["question"]] for r in responses]
-        under_default = response_logprob(model, asked, [r["ids"] for r in responses])
-        scores[role] = rollouts[role]["logprob"] - under_default
-        # The same questions answered by the default, under this role's first prompt.
-        prompts = [prompt_ids(tokenizer, r) for r in responses[: len(questions)]]
-        answers = [default[q]["ids"] for q in questions]
-        under_role = response_logprob(model, prompts, answers)
-        null.append(under_role - torch.stack([default_logprob[q] for q in questions]))
-    null = torch.cat(null)
-    return scores, null[~null.isnan()].quantile(quantile).item()
+        asked = [prompt_ids(tokenizer, {**r, "system": plain}) for r in responses]
+        under_plain = response_logprob(model, asked, [r["ids"] for r in responses])
+        scores[role] = rollouts[role]["logprob"] - under_plain
+    systems = [r["system"] for r in rollouts[DEFAULT]["responses"]]
+    prompted = torch.tensor([system != plain for system in systems])
+    gains = scores.pop(DEFAULT)[prompted]
+    if not len(gains):
+        raise ValueError(
+            "the judge is calibrated on default responses under several neutral prompts, and "
+            f"there is only one ({plain!r}): give more under {DEFAULT!r}"
+        )
+    return scores, gains[~gains.isnan()].quantile(quantile).item()

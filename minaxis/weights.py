@@ -138,11 +138,17 @@ def _load_gguf(path: Path, dtype: torch.dtype, device: torch.device):
             f"{path}: a tokenizer of kind {fields['tokenizer.ggml.model']!r} is unsupported, "
             "expected 'gpt2' (byte-level BPE)"
         )
-    tokens = need("tokenizer.ggml.tokens")
+    tokens, kinds = need("tokenizer.ggml.tokens"), need("tokenizer.ggml.token_type")
     heads, width = need("llama.attention.head_count"), need("llama.embedding_length")
-    names = {tensor.name for tensor in reader.tensors}
+    shapes = {tensor.name: tensor.shape for tensor in reader.tensors}  # innermost first
+    rows = int(shapes["token_embd.weight"][1]) if "token_embd.weight" in shapes else len(tokens)
+    if not len(tokens) == len(kinds) == rows:
+        raise ValueError(
+            f"{path}: the vocabulary has {len(tokens)} tokens and {len(kinds)} token types, "
+            f"but the weights are for {rows}"
+        )
     config = Config(
-        vocab_size=fields.get("llama.vocab_size", len(tokens)),
+        vocab_size=rows,
         hidden_size=width,
         intermediate_size=need("llama.feed_forward_length"),
         num_hidden_layers=need("llama.block_count"),
@@ -152,15 +158,10 @@ def _load_gguf(path: Path, dtype: torch.dtype, device: torch.device):
         max_position_embeddings=need("llama.context_length"),
         rms_norm_eps=need("llama.attention.layer_norm_rms_epsilon"),
         rope_theta=fields.get("llama.rope.freq_base", 10000.0),
-        tie_word_embeddings="output.weight" not in names,
+        tie_word_embeddings="output.weight" not in shapes,
         # "SmolLM2-135M-Instruct.Q4_1.gguf" is SmolLM2-135M-Instruct
         name=re.sub(r"[.-](I?Q\d\w*|B?F16|F32)$", "", path.stem),
     )
-    if len(tokens) != config.vocab_size:
-        raise ValueError(
-            f"{path}: the vocabulary has {len(tokens)} tokens, "
-            f"but the weights are for {config.vocab_size}"
-        )
     eos = [
         fields[k]
         for k in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
@@ -168,7 +169,7 @@ def _load_gguf(path: Path, dtype: torch.dtype, device: torch.device):
     ]
     tokenizer = Tokenizer.from_vocabulary(
         tokens,
-        special=[i for i, kind in enumerate(need("tokenizer.ggml.token_type")) if kind in _CONTROL],
+        special=[i for i, kind in enumerate(kinds) if kind in _CONTROL],
         pre=need("tokenizer.ggml.pre"),
         stop=eos,
         chat_template=fields.get("tokenizer.chat_template"),

@@ -1,0 +1,48 @@
+"""What the three scripts share: how they end, and the arguments that they all have."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+import torch
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script: bad input ends with one line and status 2, Ctrl-C with one line and 130."""
+    try:
+        main()
+    except (ValueError, ImportError) as e:
+        print(f"{sys.argv[0]}: error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """An argument parser that shows the script's docstring, with the common arguments."""
+    p = argparse.ArgumentParser(description=doc, formatter_class=_Help)
+    p.add_argument("--model", default="smollm2", help="smollm2, or the path of a .gguf file")
+    p.add_argument("--temperature", type=float, default=0.7, help="of sampling; 0 is greedy")
+    p.add_argument("--top-p", type=float, default=0.9, help="of nucleus sampling")
+    p.add_argument("--seed", type=int, default=0, help="of every random choice")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    p.add_argument("--dtype", type=dtype, default="float32", help="float32, bfloat16, float16")
+    return p
+
+
+def settings(args: argparse.Namespace) -> dict:
+    """The arguments as JSON takes them, to be written beside every result."""
+    plain = (str, int, float, list, type(None))
+    return {k: v if isinstance(v, plain) else str(v) for k, v in vars(args).items()}
+
+
+def dtype(name: str) -> torch.dtype:
+    """A torch dtype by its name, for argparse."""
+    if name not in ("float32", "bfloat16", "float16"):
+        raise argparse.ArgumentTypeError(f"{name!r}: expected float32, bfloat16 or float16")
+    return getattr(torch, name)

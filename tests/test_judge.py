@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from minaxis import Rollouts, collect, judge
+from minaxis.collect import prompt_ids
+from minaxis.judge import response_logprob
+
+ROLES = {"default": ["", "Respond as yourself.", "You are."], "moon": ["You are the moon."],
+         "sun": ["You are the sun."]}  # fmt: skip
+QUESTIONS = ["Who are you?", "What now?"]
+
+
+def test_likelihood_is_what_generation_saw(tiny, tokenizer):
+    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, max_new_tokens=9)
+    for role in rollouts:
+        responses = rollouts[role]["responses"]
+        prompts = [prompt_ids(tokenizer, r) for r in responses]
+        again = response_logprob(tiny, prompts, [r["ids"] for r in responses], batch_size=2)
+        torch.testing.assert_close(again, rollouts[role]["logprob"], equal_nan=True)
+    assert response_logprob(tiny, [[1]], [[]]).isnan().all()
+
+
+def test_a_score_is_the_gain_from_the_roles_prompt(tiny, tokenizer):
+    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, max_new_tokens=9)
+    scores, threshold = judge(tiny, tokenizer, rollouts)
+    assert scores.keys() == {"moon", "sun"}
+    said = rollouts["moon"]["responses"][1]
+    under = [prompt_ids(tokenizer, {**said, "system": s}) for s in (said["system"], "")]
+    with_role, without = response_logprob(tiny, under, [said["ids"]] * 2)
+    torch.testing.assert_close(scores["moon"][1], with_role - without)
+    assert isinstance(threshold, float)
+
+
+def test_a_planted_role_is_found_and_a_prompt_that_does_nothing_is_not(tiny, tokenizer):
+    """The recorded log-probabilities are raised for the moon, and for no one else."""
+    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS * 10, max_new_tokens=9, temperature=1)
+    changed = Rollouts(rollouts.meta)
+    for role in rollouts:
+        flat = {**rollouts[role]}
+        plain = [prompt_ids(tokenizer, {**r, "system": ""}) for r in flat["responses"]]
+        flat["logprob"] = response_logprob(tiny, plain, [r["ids"] for r in flat["responses"]])
+        noise = torch.randn(len(plain), generator=torch.Generator().manual_seed(len(role)))
+        flat["logprob"] += 0.1 * noise + (1.0 if role == "moon" else 0.0)
+        changed[role] = flat
+    scores, threshold = judge(tiny, tokenizer, changed)
+    assert (scores["moon"] > threshold).float().mean() == 1
+    assert (scores["sun"] > threshold).float().mean() < 0.3
+
+
+def test_one_neutral_prompt_is_not_enough_to_calibrate_on(tiny, tokenizer):
+    roles = {"default": [""], "moon": ["You are the moon."]}
+    rollouts = collect(tiny, tokenizer, roles, QUESTIONS, max_new_tokens=5)
+    with pytest.raises(ValueError, match="there is only one"):
+        judge(tiny, tokenizer, rollouts)
