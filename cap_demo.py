@@ -36,8 +36,8 @@ def arguments():
 
 def main():
     args = arguments()
-    model, tokenizer = mx.load(args.model, dtype=args.dtype, device=args.device)
-    path = args.axis or Path("out") / Path(args.model).stem / "axis.pt"
+    model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
+    path = args.axis or cli.out(args) / "axis.pt"
     if not path.is_file():
         raise ValueError(
             f"{path}: no such file; make it with: python fit_axis.py --model {args.model}"

@@ -41,8 +41,8 @@ def arguments():
 
 def main():
     args, started = arguments(), time.monotonic()
-    model, tokenizer = mx.load(args.model, dtype=args.dtype, device=args.device)
-    out = args.out or Path("out") / Path(args.model).stem
+    model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
+    out = args.out or cli.out(args)
     roles = choose(mx.read_roles(args.roles), args)
     questions = mx.read_questions(args.questions)[: args.n_questions]
     print(
@@ -95,7 +95,7 @@ def main():
 
 
 def random_axis(model, tokenizer, rollouts, args):
-    random = mx.Transformer(model.config).initialise(torch.Generator().manual_seed(args.seed))
+    random = type(model)(model.config).initialise(torch.Generator().manual_seed(args.seed))
     random = random.to(model.lm_head.weight).eval()
     return mx.fit_axis(mx.replay(random, tokenizer, rollouts), position=args.position)
 

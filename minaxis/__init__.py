@@ -15,13 +15,14 @@ from minaxis.generate import generate
 from minaxis.hooks import capture, edit
 from minaxis.judge import judge
 from minaxis.model import Config, KVCache, Transformer
+from minaxis.published import CappingConfig
 from minaxis.roles import read_questions, read_roles
 from minaxis.steer import steering
 from minaxis.tokenizer import Tokenizer
-from minaxis.weights import load
+from minaxis.weights import load, load_tokenizer
 
 __all__ = [
-    "Axis", "Config", "KVCache", "Rollouts", "Tokenizer", "Transformer", "cap", "capping",
-    "capture", "collect", "edit", "encode_chat", "fit_axis", "generate", "judge", "load",
-    "read_questions", "read_roles", "replay", "response_mask", "steering",
+    "Axis", "CappingConfig", "Config", "KVCache", "Rollouts", "Tokenizer", "Transformer", "cap",
+    "capping", "capture", "collect", "edit", "encode_chat", "fit_axis", "generate", "judge",
+    "load", "load_tokenizer", "read_questions", "read_roles", "replay", "response_mask", "steering",
 ]  # fmt: skip

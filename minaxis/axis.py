@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from minaxis.collect import Rollouts
 from minaxis.files import read_tensors, write_tensors
-from minaxis.hooks import check_layers, find_blocks
+from minaxis.hooks import check_layers, describe
+from minaxis.published import read_published
 from minaxis.roles import DEFAULT
 
 _PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not tensors
@@ -86,9 +87,7 @@ class Axis:
     def check(self, model: nn.Module) -> None:
         """A ValueError unless this axis was fitted on this model (or has its shape, where the
         file does not say which model it belongs to), and has a direction at every layer."""
-        config = model.config
-        name = getattr(config, "name", None) or getattr(config, "_name_or_path", "unnamed")
-        layers, width = len(find_blocks(model)), config.hidden_size
+        name, layers, width = describe(model)
         mine = self.meta.get("model")
         if mine not in (None, name) or self.vectors.shape != (layers, width):
             raise ValueError(
@@ -114,11 +113,14 @@ class Axis:
     @classmethod
     def load(cls, path: str | Path) -> "Axis":
         """Read an axis: ours, a published raw tensor (L, D), or the reference pipeline's
-        `{"axis": (L, D), "metadata": {...}}`. Nothing in the file is ever executed.
+        `{"axis": (L, D), "metadata": {...}}`; or a published folder (published.py). Nothing in
+        the files is ever executed.
 
         Raises:
-            ValueError: no such file, damaged, holding code, or none of the three.
+            ValueError: no such file, damaged, holding code, or none of these.
         """
+        if Path(path).is_dir():
+            return cls(**read_published(path))
         data = read_tensors(path)
         if isinstance(data, Tensor):
             data = {"vectors": data}

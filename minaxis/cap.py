@@ -12,12 +12,13 @@ Assistant stands. The 25th percentile along v would hardly cap anything.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
 from minaxis.axis import Axis
-from minaxis.hooks import check_layers, edit
+from minaxis.hooks import check_layers, describe, edit
+from minaxis.published import CappingConfig
 
 
 def cap(h: Tensor, v: Tensor, tau: float | Tensor) -> Tensor:
@@ -29,31 +30,40 @@ def cap(h: Tensor, v: Tensor, tau: float | Tensor) -> Tensor:
 @contextmanager
 def capping(
     model: nn.Module,
-    axis: Axis,
+    axis: Axis | CappingConfig,
     layers: Iterable[int] | None = None,
     percentile: float = 75,
     blocks: Sequence[nn.Module] | None = None,
+    experiment: str | None = None,
 ) -> Iterator[None]:
     """Cap every token, prompt and generated alike, while the `with` lasts (paper: section 5).
 
     Args:
+        axis: ours, or published caps, which bring their own layers and thresholds.
         layers: counted from 0; by default those from 0.70 to 0.90 of the depth, the paper's.
         percentile: of the calibration projections, 0 to 100; higher caps harder.
         blocks: as for `hooks.edit`.
+        experiment: which of the published caps to apply.
 
     Raises:
         ValueError: an axis of another model or without calibration projections, a layer out of
-            range, a percentile outside 0 to 100.
+            range, a percentile outside 0 to 100, an unknown experiment.
     """
-    axis.check(model)
-    count = len(axis.vectors)
-    layers = default_layers(count) if layers is None else check_layers(layers, count)
-    v, tau = axis.unit(), axis.thresholds(percentile)
+    if isinstance(axis, CappingConfig):
+        caps = axis.caps(experiment, *describe(model)[1:])
+    else:
+        axis.check(model)
+        count = len(axis.vectors)
+        layers = default_layers(count) if layers is None else check_layers(layers, count)
+        v, tau = axis.unit(), axis.thresholds(percentile)
+        caps = [(layer, v[layer], tau[layer].item()) for layer in layers]
 
-    def floor(layer):
-        return lambda h: cap(h, v[layer].to(h.device), tau[layer].to(h.device))
+    def floor(v, tau):
+        return lambda h: cap(h, v.to(h.device), tau)
 
-    with edit(model, {layer: floor(layer) for layer in layers}, blocks):
+    with ExitStack() as stack:
+        for layer, v, tau in caps:  # published ones may have several at one layer
+            stack.enter_context(edit(model, {layer: floor(v, tau)}, blocks))
         yield
 
 

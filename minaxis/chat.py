@@ -6,25 +6,102 @@ string typed by a user must not: otherwise a message could end its own turn and 
 else. So only special tokens that the *template* wrote are turned into control ids.
 """
 
+import json
 import re
+import sys
 from functools import lru_cache
 
 from minaxis.tokenizer import Tokenizer
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+_MAX_LINES = 1_000_000  # of Python that rendering may run; a long chat needs some thousands
+
+
+class Refusal(ValueError):
+    """A template called `raise_exception`: it has no place for these messages."""
 
 
 @lru_cache(maxsize=8)
 def _compile(template: str):
+    from jinja2.exceptions import SecurityError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def raise_exception(message):
-        raise ValueError(f"the chat template refuses these messages: {message}")
+    class Sandbox(ImmutableSandboxedEnvironment):
+        """A template comes with downloaded weights: the sandbox denies it Python's internals.
 
-    # A template comes with downloaded weights: the sandbox denies it Python's internals.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        We deny it two more things that run for ever within a single step.
+        """
+
+        intercepted_binops = frozenset(["*", "**"])
+
+        def call_binop(self, context, operator, left, right):
+            size = [x if isinstance(x, (int, float)) else len(x) for x in (left, right)]
+            if operator == "**" or abs(size[0] * size[1]) > 1e6:
+                raise SecurityError(f"{size[0]} {operator} {size[1]} is too much for a chat")
+            return super().call_binop(context, operator, left, right)
+
+    def raise_exception(message):
+        raise Refusal(f"the chat template refuses these messages: {message}")
+
+    environment = Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    # What transformers gives a template, but for `strftime_now`: a prompt that holds the day's
+    # date would not be the same tomorrow. Llama 3's templates then use a fixed date.
     environment.globals["raise_exception"] = raise_exception
+    environment.filters["tojson"] = lambda x, **kwargs: json.dumps(x, ensure_ascii=False, **kwargs)
     return environment.from_string(template)
+
+
+def _render(tokenizer: Tokenizer, messages: list[Message], add_generation_prompt: bool) -> str:
+    """The text that the template writes, or a ValueError if it cannot, or does not come to an end.
+
+    Loops and macros can nest, so nothing in a template bounds its work. We count the lines of
+    Python that it runs, with the interpreter's own means of tracing, and stop it from there.
+    """
+    lines = 0
+
+    def count(frame, event, argument):
+        nonlocal lines
+        lines += event == "line"
+        if lines > _MAX_LINES:
+            raise ValueError(f"the chat template was stopped after {_MAX_LINES} steps: it loops")
+        return count
+
+    names = {i: s for s, i in tokenizer.special.items()}
+    template = _compile(tokenizer.chat_template)
+    debugger = sys.gettrace()
+    sys.settrace(count)
+    try:
+        return template.render(
+            messages=messages,
+            tools=None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=False,
+            bos_token=names.get(tokenizer.bos, ""),
+            eos_token=names.get(tokenizer.eos, ""),
+        )
+    finally:
+        sys.settrace(debugger)
+
+
+def _render_system(tokenizer: Tokenizer, messages: list[Message], prompt: bool) -> str:
+    """As `_render`; where the template has no system role (Gemma's refuses it, others drop it),
+    the instruction stands before the first question instead, with a blank line between."""
+    if not messages or messages[0]["role"] != "system":
+        return _render(tokenizer, messages, prompt)
+    instruction, *rest = messages
+    try:
+        text = _render(tokenizer, messages, prompt)
+        if instruction["content"].strip() in text:
+            return text
+    except Refusal:
+        pass
+    if not rest or rest[0]["role"] != "user":
+        return _render(tokenizer, messages, prompt)
+    question = f"{instruction['content']}\n\n{rest[0]['content']}"
+    return _render(tokenizer, [rest[0] | {"content": question}, *rest[1:]], prompt)
 
 
 def encode_chat(
@@ -49,24 +126,17 @@ def encode_chat(
             raise ValueError(f"a message must be {{'role': ..., 'content': text}}, got {m!r}")
     messages = [m for m in messages if m["content"] or m["role"] != "system"]
 
-    # Break every special-token string inside the contents with a character that none of them
+    # Break up every special-token string inside the contents with a character that none of them
     # uses; the template's own special tokens then stand out, and the guard is taken out again.
     written = "".join(m["content"] for m in messages)
     guard = next(c for c in map(chr, range(0xE000, 0xF900)) if c not in written)
-    special = re.compile("|".join(re.escape(s) for s in sorted(tokenizer.special, key=len)[::-1]))
+    longest_first = sorted(tokenizer.special, key=len)[::-1]
+    special = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")  # (?!): no match
     guarded = [
-        m | {"content": special.sub(lambda s: s[0][0] + guard + s[0][1:], m["content"])}
-        for m in messages
+        m | {"content": special.sub(lambda s: guard.join(s[0]), m["content"])} for m in messages
     ]
-    names = {i: s for s, i in tokenizer.special.items()}
     try:
-        text = _compile(tokenizer.chat_template).render(
-            messages=guarded,
-            add_generation_prompt=add_generation_prompt,
-            enable_thinking=False,
-            bos_token=names.get(tokenizer.bos, ""),
-            eos_token=names.get(tokenizer.stop[0], "") if tokenizer.stop else "",
-        )
+        text = _render_system(tokenizer, guarded, add_generation_prompt)
     except ValueError:
         raise
     except Exception as e:
@@ -74,10 +144,14 @@ def encode_chat(
 
     ids, end = [], 0
     for match in special.finditer(text):
-        ids += tokenizer.encode(text[end : match.start()].replace(guard, ""))
+        piece = text[end : match.start()].replace(guard, "")
+        if piece:
+            ids += tokenizer.encode(piece, inside=end > 0)
         ids.append(tokenizer.special[match[0]])
         end = match.end()
-    return ids + tokenizer.encode(text[end:].replace(guard, ""))
+    if piece := text[end:].replace(guard, ""):
+        ids += tokenizer.encode(piece, inside=end > 0)
+    return ids
 
 
 def response_mask(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[int], list[bool]]:
@@ -94,7 +168,7 @@ def response_mask(tokenizer: Tokenizer, messages: list[Message]) -> tuple[list[i
         if m["role"] != "assistant":
             continue
         start = len(encode_chat(tokenizer, messages[:i]))
-        response = tokenizer.encode(m["content"])
+        response = tokenizer.encode(m["content"], inside=True)
         end = start + len(response)
         if ids[start:end] != response:
             raise ValueError(

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -26,13 +27,20 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 def parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser that shows the script's docstring, with the common arguments."""
     p = argparse.ArgumentParser(description=doc, formatter_class=_Help)
-    p.add_argument("--model", default="smollm2", help="smollm2, or the path of a .gguf file")
+    p.add_argument("--model", default="smollm2", help="smollm2, organisation/name, folder or .gguf")
+    p.add_argument("--download", action="store_true", help="organisation/name, if it is not here")
     p.add_argument("--temperature", type=float, default=0.7, help="of sampling; 0 is greedy")
     p.add_argument("--top-p", type=float, default=0.9, help="of nucleus sampling")
     p.add_argument("--seed", type=int, default=0, help="of every random choice")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    p.add_argument("--dtype", type=dtype, default="float32", help="float32, bfloat16, float16")
+    p.add_argument("--dtype", type=dtype, help="float32, bfloat16, float16; None is as stored")
     return p
+
+
+def out(args: argparse.Namespace) -> Path:
+    """Where a model's results are: out/MODEL."""
+    path = Path(args.model)
+    return Path("out") / (path.stem if path.suffix == ".gguf" else path.resolve().name)
 
 
 def settings(args: argparse.Namespace) -> dict:

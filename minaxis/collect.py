@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from minaxis import __version__
+from minaxis.adapt import adapt
 from minaxis.chat import encode_chat
 from minaxis.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from minaxis.generate import batches, check_prompts, decode, draws
@@ -119,7 +120,7 @@ def collect(
     check_roles(roles)
     if not questions:
         raise ValueError("no questions: collect needs at least one")
-    config = model.config
+    config = adapt(model).config
     meta = {
         "model": config.name,
         "layers": config.num_hidden_layers,
@@ -132,7 +133,7 @@ def collect(
             "top_p": top_p,
             "batch_size": batch_size,
         },
-        "dtype": str(model.lm_head.weight.dtype).removeprefix("torch."),
+        "dtype": str(adapt(model).dtype).removeprefix("torch."),
         "seed": seed,
         "version": __version__,
     }
@@ -223,8 +224,7 @@ def respond(
         For each prompt ids, mean, start, norm and logprob, as the head of this file says. A
         response without a token has mean, norm and logprob NaN.
     """
-    count, config = len(prompts), model.config
-    device = model.lm_head.weight.device
+    count, config, device = len(prompts), adapt(model).config, adapt(model).device
     shape = (config.num_hidden_layers, count, config.hidden_size)
     now = torch.zeros(shape, device=device)  # the latest pass, at the last token of each row
     total, start = torch.zeros_like(now), torch.zeros_like(now)  # (L, B, D), float32
@@ -277,9 +277,9 @@ def replay(
     With a randomly initialised model this is the control that tells what the axis owes to the
     words alone. With the same model it is the two-pass method, and gives `collect`'s numbers.
     """
-    meta = rollouts.meta | {"model": model.config.name}
+    run = adapt(model)
+    meta = rollouts.meta | {"model": run.config.name}
     again = Rollouts(meta)
-    device = model.lm_head.weight.device
     progress = Progress(sum(1 for _ in rollouts), "roles read again", "tokens")
     for role in rollouts:
         responses = rollouts[role]["responses"]
@@ -291,8 +291,8 @@ def replay(
                 texts = [prompts[j] + responses[j]["ids"] for j in some]
                 longest = max(map(len, texts))
                 # Padding at the right needs no mask: no token looks ahead.
-                ids = torch.tensor([t + [0] * (longest - len(t)) for t in texts], device=device)
-                model.model(ids)
+                ids = torch.tensor([t + [0] * (longest - len(t)) for t in texts])
+                run(ids.to(run.device), last=1)
                 for row, j in enumerate(some):
                     h = torch.stack([seen[layer][row] for layer in sorted(seen)]).float()
                     first = len(prompts[j])

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minaxis.model import KVCache, Transformer
+from minaxis.adapt import adapt
+from minaxis.model import Transformer
 from minaxis.tokenizer import Tokenizer
 
 
@@ -83,23 +84,21 @@ def decode(
         uniforms: (B, N) random numbers in [0, 1); N is the most tokens to add.
         stop: ids that end a row.
     """
-    device = model.lm_head.weight.device
+    model = adapt(model)
+    device = model.device
     ids, padding = pad_left(prompts, device)
     limit = uniforms.shape[1]
-    cache = KVCache(
-        model.config, len(prompts), ids.shape[1] + limit, device, model.lm_head.weight.dtype
-    )
+    cache = model.new_cache(len(prompts), ids.shape[1] + limit)
     uniforms = uniforms.to(device)
     stop = torch.tensor(list(stop), device=device, dtype=torch.long)
     rows = torch.arange(len(prompts), device=device)
     fed = torch.zeros_like(rows, dtype=torch.bool)
     alive = ~fed
     for step in range(limit + 1):
-        hidden = model.model(ids, cache, padding)[:, -1]  # (b, D)
+        logits = model(ids, cache, padding, last=1)[:, 0]  # (b, V)
         if step == limit:
             yield Step(rows, fed, None, ids[:, -1], torch.zeros_like(fed))
             return
-        logits = model.lm_head(hidden)  # (b, V)
         tokens = sample(logits, uniforms[rows, step], temperature, top_p)
         alive = alive & ~torch.isin(tokens, stop)
         yield Step(rows, fed, logits, tokens, alive)
@@ -131,7 +130,7 @@ def draws(seed: int, rows: int, columns: int) -> Tensor:
 
 def check_prompts(model: Transformer, prompts: Sequence[Sequence[int]], new: int) -> None:
     """A ValueError if a prompt is empty or leaves no room for `new` tokens."""
-    limit = model.config.max_position_embeddings
+    limit = adapt(model).config.max_position_embeddings
     for i, p in enumerate(prompts):
         if not p:
             raise ValueError(f"prompt {i} is empty: it needs at least one token")

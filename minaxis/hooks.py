@@ -40,6 +40,17 @@ def find_blocks(model: nn.Module) -> Sequence[nn.Module]:
     )
 
 
+def describe(model: nn.Module) -> tuple[str, int, int]:
+    """(name, number of layers, width) of a model, ours or Hugging Face's."""
+    config = model.config
+    if hasattr(config, "get_text_config"):  # of a model that also sees or hears
+        config = config.get_text_config()
+    # transformers keeps the path or "organisation/name" that a model was loaded from.
+    name = getattr(config, "name", None) or getattr(model.config, "_name_or_path", "")
+    name = str(name).rstrip("/").rsplit("/", 1)[-1] or "unnamed"
+    return name, config.num_hidden_layers, config.hidden_size
+
+
 def check_layers(layers: Iterable[int], count: int) -> list[int]:
     """The layers as a list, or a ValueError that names the first one out of range."""
     layers = list(layers)

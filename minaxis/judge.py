@@ -29,8 +29,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from minaxis.adapt import adapt
 from minaxis.collect import Rollouts, prompt_ids
-from minaxis.generate import batches
+from minaxis.generate import batches, pad_left
 from minaxis.model import Transformer
 from minaxis.roles import DEFAULT
 from minaxis.tokenizer import Tokenizer
@@ -45,18 +46,18 @@ def response_logprob(
 ) -> Tensor:
     """Mean log-probability of a token of each response given its prompt: (N,), in nats."""
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
-    device = model.lm_head.weight.device
+    model = adapt(model)
     result = torch.full((len(texts),), torch.nan)
     for batch in batches([len(t) for t in texts], batch_size):
-        longest = max(len(texts[i]) for i in batch)
-        # Padding at the right needs no mask: no token looks ahead.
-        ids = torch.tensor([texts[i] + [0] * (longest - len(texts[i])) for i in batch])
-        hidden = model.model(ids.to(device))  # (B, T, D)
+        # Padded at the left, all responses end in the last column: only these need logits.
+        ids, padding = pad_left([texts[i] for i in batch], model.device)
+        last = 1 + max(len(responses[i]) for i in batch)
+        logits = model(ids, padding=padding, last=last)  # (B, last, V)
         for row, i in enumerate(batch):
-            start, end = len(prompts[i]), len(texts[i])
-            logits = model.lm_head(hidden[row, start - 1 : end - 1]).float()  # (n, V)
-            chosen = logits.gather(-1, ids[row, start:end, None].to(device))[:, 0]
-            result[i] = (chosen - logits.logsumexp(-1)).mean()  # NaN for an empty response
+            n = len(responses[i])
+            said = logits[row, last - n - 1 : last - 1].float()  # (n, V)
+            chosen = said.gather(-1, ids[row, ids.shape[1] - n :, None])[:, 0]
+            result[i] = (chosen - said.logsumexp(-1)).mean()  # NaN for an empty response
     return result
 
 

@@ -40,7 +40,7 @@ def coloured(
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span tokens
     parts = []
     for i, value in zip(ids, values.tolist(), strict=True):
-        text = decoder.decode(tokenizer.encoding.decode_single_token_bytes(i))
+        text = decoder.decode(tokenizer.token_bytes(i))
         colour = _COLOURS[_step(value, low, high, len(_COLOURS))]
         parts.append(f"\033[30;48;5;{colour}m{text}\033[0m")
     return "".join(parts)

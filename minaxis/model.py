@@ -10,11 +10,22 @@ Shapes: B batch, T new tokens, S tokens seen so far (S >= T with a cache), D mod
 H query heads, K key heads (H is a multiple of K), Dh head width, V vocabulary.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How Llama 3.x stretches its rotary embedding to a longer context than it began with."""
+
+    factor: float  # slow dimensions turn this many times slower
+    low_freq_factor: float  # slow: fewer turns than this within the original context
+    high_freq_factor: float  # fast, left as they are: more turns than this; between, a blend
+    original_max_position_embeddings: int  # the original context, in tokens
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,12 @@ class Config:
     head_dim: int  # Dh; usually D / H, but not in every family
     max_position_embeddings: int = 2048  # the longest context, in tokens
     rms_norm_eps: float = 1e-5
-    rope_theta: float = (
-        10000.0  # the longest wavelength of the rotary embedding is about 2 pi theta
-    )
+    # The longest wavelength of the rotary embedding is about 2 pi theta.
+    rope_theta: float = 10000.0
+    rope_scaling: "RopeScaling | None" = None  # Llama 3: trained on short texts, then on long ones
+    qkv_bias: bool = False  # query, key and value projections add a bias (Qwen 2)
+    output_bias: bool = False  # and so does the attention's output projection
+    qk_norm: bool = False  # RMSNorm over each head's queries and keys, before they turn (Qwen 3)
     tie_word_embeddings: bool = True  # the output matrix is the input embedding
     name: str = "unnamed"  # written into axis files: an axis belongs to one model
 
@@ -99,6 +113,11 @@ def rotary(positions: Tensor, config: Config) -> tuple[Tensor, Tensor]:
     """
     half = torch.arange(0, config.head_dim, 2, device=positions.device).float()
     frequencies = 1.0 / config.rope_theta ** (half / config.head_dim)  # (Dh/2,)
+    if scaling := config.rope_scaling:
+        turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+        low, high = scaling.low_freq_factor, scaling.high_freq_factor
+        fast = ((turns - low) / (high - low)).clamp(0, 1)
+        frequencies = frequencies * (fast + (1 - fast) / scaling.factor)
     angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, Dh/2)
     angles = torch.cat([angles, angles], -1)
     return angles.cos(), angles.sin()
@@ -138,10 +157,14 @@ class Attention(nn.Module):
             heads * config.head_dim
             for heads in (config.num_attention_heads, config.num_key_value_heads)
         )
-        self.q_proj = nn.Linear(config.hidden_size, wide, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, narrow, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, narrow, bias=False)
-        self.o_proj = nn.Linear(wide, config.hidden_size, bias=False)
+        self.q_proj = nn.Linear(config.hidden_size, wide, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, narrow, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, narrow, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(wide, config.hidden_size, bias=config.output_bias)
+        self.q_norm = self.k_norm = nn.Identity()
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
     def forward(self, x: Tensor, rope, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         def heads(y):  # (B, T, heads * Dh) -> (B, heads, T, Dh)
@@ -149,11 +172,15 @@ class Attention(nn.Module):
 
         q, k, v = heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
         cos, sin = rope
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, K, S, Dh)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        y = self.attend(q, k, v, mask)
         return self.o_proj(y.transpose(1, 2).flatten(2))  # (B, T, D)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """softmax(q k^T / sqrt(Dh)) v, (B, H, T, Dh), over the keys that the mask lets it see."""
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 
 class MLP(nn.Module):
@@ -226,7 +253,8 @@ class Transformer(nn.Module):
 
     `model(ids, cache, padding)` takes ids (B, T) and returns logits (B, T, V). It holds no state
     between calls; with a `KVCache` the ids continue what the cache holds. `padding` (B,) counts
-    the tokens at the left of each row that are only there to fill it; None means none.
+    the tokens at the left of each row that are only there to fill it; None means none. `last`
+    asks for the logits of that many columns at the right; None for all of them.
     """
 
     def __init__(self, config: Config):
@@ -243,12 +271,35 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> "Transformer":
-        """Random weights, as before any training: matrices normal with std 0.02, norms one."""
-        for p in self.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator) * 0.02 if p.ndim > 1 else 1.0)
+        """Random weights, as before any training: matrices normal with std 0.02, norms one,
+        biases zero."""
+        for name, p in self.named_parameters():
+            if p.ndim > 1:
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.02)
+            else:
+                p.fill_(0.0 if name.endswith("bias") else 1.0)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where token ids must be."""
+        return self.model.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the residual stream."""
+        return self.model.embed_tokens.weight.dtype
+
+    def new_cache(self, batch: int, max_length: int) -> KVCache:
+        """An empty cache for `batch` sequences of at most `max_length` tokens."""
+        return KVCache(self.config, batch, max_length, self.device, self.dtype)
+
     def forward(
-        self, ids: Tensor, cache: KVCache | None = None, padding: Tensor | None = None
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        padding: Tensor | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        return self.lm_head(self.model(ids, cache, padding))
+        hidden = self.model(ids, cache, padding)  # (B, T, D)
+        return self.lm_head(hidden if last is None else hidden[:, -last:])

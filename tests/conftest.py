@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -15,6 +17,12 @@ def threads(request):
     torch.set_num_threads(before if request.node.get_closest_marker("slow") else 1)
     yield
     torch.set_num_threads(before)
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 @pytest.fixture
@@ -46,3 +54,51 @@ def tiny(tokenizer):
             if p.ndim > 1:
                 p *= 10  # so that every block matters and some tokens are likelier than others
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer():
+    """What tokenizer.json and tokenizer_config.json hold: byte-level, 270 tokens, ChatML."""
+    tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=270, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["the theme of the thermal theatre"] * 9, trainer)
+    settings = {"eos_token": "<|im_end|>", "chat_template": CHATML}
+    return json.loads(tokenizer.to_str()), settings
+
+
+@pytest.fixture
+def hugging(tmp_path, byte_tokenizer):
+    """Makes tiny random models of any family, as transformers saves them: (model, folder)."""
+    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+
+    def make(family, seed=0, max_shard_size="1GB", **changes):
+        numbers = {
+            "vocab_size": 277, "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
+            "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
+        }  # fmt: skip
+        config = getattr(transformers, f"{family}Config")(**numbers | changes)
+        model = getattr(transformers, f"{family}ForCausalLM")._from_config(
+            config, attn_implementation="eager"
+        )
+        generator = torch.Generator().manual_seed(seed)
+        for name, p in model.named_parameters():
+            noise = torch.randn(p.shape, generator=generator)
+            one = p.ndim == 1 and "norm" in name and family != "Gemma2"  # Gemma's add it themselves
+            p.data = noise * 0.3 + (1 if one else 0)
+        folder = tmp_path / f"{family}-{seed}"
+        model.eval().save_pretrained(folder, max_shard_size=max_shard_size)
+        (folder / "tokenizer.json").write_text(json.dumps(byte_tokenizer[0]))
+        (folder / "tokenizer_config.json").write_text(json.dumps(byte_tokenizer[1]))
+        return model, folder
+
+    return make

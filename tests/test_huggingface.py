@@ -1,0 +1,141 @@
+"""Reading, steering and capping a transformers model, beside ours with the same weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from minaxis import (
+    capping,
+    capture,
+    collect,
+    encode_chat,
+    fit_axis,
+    generate,
+    judge,
+    load,
+    replay,
+    steering,
+)
+
+ROLES = {"default": ["", "You are {model_name}."], "ghost": ["Boo."], "whale": ["Sing, deep."]}
+QUESTIONS = ["the theme?", "Who are you, of the theatre?", "x"]
+CLOSE = {"atol": 1e-4, "rtol": 1e-4, "equal_nan": True}  # NaN: a response without a token
+FAMILIES = [
+    ("Llama", {}),
+    ("Gemma2", {"head_dim": 10, "sliding_window": 7, "max_position_embeddings": 512}),
+]
+
+
+@pytest.fixture(params=FAMILIES, ids=lambda f: f[0])
+def pair(request, hugging):
+    """(the transformers model, ours, tokenizer)."""
+    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+    family, changes = request.param
+    _, folder = hugging(family, **{"max_position_embeddings": 512} | changes)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    return theirs.eval(), *load(folder, device="cpu")
+
+
+@pytest.fixture
+def rollouts(pair):
+    _, ours, tokenizer = pair
+    return collect(ours, tokenizer, ROLES, QUESTIONS, max_new_tokens=12)
+
+
+def by_generate(model, prompt):
+    """The model's own `generate`, with its own cache."""
+    ids = model.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)
+    return [i for i in ids[0, len(prompt) :].tolist() if i != 2]
+
+
+def test_capped_and_steered_tokens_equal_ours(pair, rollouts):
+    theirs, ours, tokenizer = pair
+    axis = fit_axis(rollouts)
+    prompts = [encode_chat(tokenizer, [{"role": "user", "content": q}]) for q in QUESTIONS]
+
+    def both():
+        said = generate(ours, tokenizer, prompts, max_new_tokens=16, temperature=0)
+        assert [by_generate(theirs, p) for p in prompts] == said
+        assert generate(theirs, tokenizer, prompts, max_new_tokens=16, temperature=0) == said
+        return said
+
+    plain = both()
+    with capping(theirs, axis, [1, 2], 100), capping(ours, axis, [1, 2], 100):
+        assert both() != plain
+    with steering(theirs, axis, -1), steering(ours, axis, -1):
+        assert both() != plain
+    assert both() == plain
+
+
+def test_collect_and_replay_equal_ours(pair):
+    theirs, ours, tokenizer = pair
+    tokenizer.stop = list(range(0, 277, 11))  # so that some responses end early
+    rollouts = collect(ours, tokenizer, ROLES, QUESTIONS, max_new_tokens=12)
+    found = collect(theirs, tokenizer, ROLES, QUESTIONS, max_new_tokens=12)
+    assert found.meta == rollouts.meta  # the axis of one is an axis of the other
+    again = replay(theirs, tokenizer, found)
+    lengths = set()
+    for role in ROLES:
+        mine, yours = rollouts[role], found[role]
+        assert [r["ids"] for r in yours["responses"]] == [r["ids"] for r in mine["responses"]]
+        for key in ("mean", "start", "norm", "logprob"):
+            torch.testing.assert_close(yours[key], mine[key], **CLOSE)
+        for key in ("mean", "start", "norm"):
+            torch.testing.assert_close(again[role][key], mine[key], **CLOSE)
+        lengths |= {len(r["ids"]) for r in mine["responses"]}
+    assert len(lengths) > 3  # rows left the cache
+    scores, threshold = judge(theirs, tokenizer, found)
+    expected, level = judge(ours, tokenizer, rollouts)
+    torch.testing.assert_close(scores["whale"], expected["whale"], **CLOSE)
+    assert threshold == pytest.approx(level, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_capture_sees_what_ours_sees_and_hooks_are_gone_after(pair):
+    theirs, ours, _ = pair
+    ids = torch.arange(3, 33).view(2, 15)
+    with capture(theirs) as seen, capture(ours) as expected:
+        theirs(ids)
+        ours(ids)
+    for layer in range(4):
+        torch.testing.assert_close(seen[layer], expected[layer], atol=1e-4, rtol=1e-4)
+    assert not any(m._forward_hooks for m in theirs.model.layers)
+
+
+def test_an_axis_of_another_model_is_an_error_that_names_both(pair, rollouts):
+    theirs, _, _ = pair
+    axis = fit_axis(rollouts)
+    axis.meta["model"] = "somebody-else"
+    with (
+        pytest.raises(ValueError, match=r"belongs to somebody-else .* but the model is \w+-0 "),
+        capping(theirs, axis),
+    ):
+        pass
+
+
+def test_an_architecture_that_minaxis_does_not_have(hugging, byte_tokenizer):
+    """GPT-2: learned positions, blocks in another place; there is nothing of ours to compare."""
+    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+    config = transformers.GPT2Config(
+        n_embd=24, n_layer=3, n_head=2, vocab_size=277, n_positions=256, eos_token_id=2
+    )
+    torch.manual_seed(0)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    _, folder = hugging("Llama")
+    _, tokenizer = load(folder, device="cpu")
+    prompts = [[5, 6, 7, 8, 9], [10, 11], [12]]
+    said = generate(model, tokenizer, prompts, max_new_tokens=16, temperature=0)
+    assert said == [by_generate(model, p) for p in prompts]
+    found = collect(model, tokenizer, ROLES, QUESTIONS, max_new_tokens=8)
+    again = replay(model, tokenizer, found)
+    assert found.meta["model"] == "unnamed"
+    torch.testing.assert_close(again["ghost"]["mean"], found["ghost"]["mean"], atol=1e-4, rtol=1e-4)
+    with capping(model, fit_axis(found)):
+        generate(model, tokenizer, prompts, max_new_tokens=2)
+
+
+def test_anything_else_is_an_error():
+    with pytest.raises(ValueError, match=r"expected a minaxis Transformer or .* got Linear"):
+        generate(nn.Linear(2, 2), None, [[1]])

@@ -1,0 +1,238 @@
+"""Vocabularies in each family's real configuration, trained on the spot, against `tokenizers`."""
+
+import json
+import random
+
+import pytest
+from test_open_model import corpus
+
+from minaxis.tokenizer import PATTERNS, read_tokenizer_json
+
+tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+
+SETTINGS = {"chat_template": None, "stop": [], "bos": None, "eos": None}
+
+
+@pytest.fixture(scope="module")
+def strings():
+    """Many scripts, and words over few letters, which merge in many overlapping ways."""
+    rng = random.Random(1)
+    words = ["".join(rng.choices("aabcde ", k=rng.randint(2, 16))) for _ in range(1000)]
+    found = corpus() + words
+    assert len(found) >= 2000
+    return found
+
+
+def split(pattern):
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def gpt2(tokenizer):
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+
+def smollm2(tokenizer):
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+
+
+def llama3(tokenizer):
+    tokenizer.pre_tokenizer = split(PATTERNS["llama-bpe"])
+
+
+def qwen(tokenizer):
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = split(PATTERNS["qwen2"])
+
+
+def byte_level(kind, texts, size=700):
+    """The content of a byte-level tokenizer.json."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    kind(tokenizer)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<|a|>", "<|b|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return json.loads(tokenizer.to_str())
+
+
+def assert_equal_ids(data, strings):
+    ours = read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(data))
+    for text in strings:
+        expected = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text) == expected, repr(text)
+        assert ours.decode(expected) == theirs.decode(expected, skip_special_tokens=False)
+        spelled = b"".join(map(ours.token_bytes, expected)).decode(errors="replace")
+        assert spelled.lstrip() == ours.decode(expected).lstrip()
+    return ours
+
+
+@pytest.mark.parametrize("kind", [gpt2, smollm2, llama3, qwen])
+def test_byte_level_ids_equal_the_librarys(kind, strings):
+    data = byte_level(kind, strings[::2])
+    ours = assert_equal_ids(data, strings)
+    assert ours.ids is None  # numbered in order of merging, as trained
+    used = {i for text in strings for i in ours.encode(text)}
+    assert sum(len(token) > 1 for token, i in ours.ranks.items() if i in used) > 150
+
+
+def test_ids_that_are_not_in_order_of_merging_are_kept(strings):
+    data = byte_level(qwen, strings)
+    vocab = data["model"]["vocab"]
+    names = [t for t in vocab if t not in ("<|a|>", "<|b|>")]
+    numbers = [vocab[t] for t in names]
+    random.Random(0).shuffle(numbers)
+    vocab.update(zip(names, numbers, strict=True))
+    assert assert_equal_ids(data, strings).ids is not None
+
+
+def test_every_way_to_make_a_token_may_be_listed_as_llama_3_does(strings):
+    data = byte_level(llama3, strings)
+    model = data["model"]
+    merges = []
+    for token in sorted(model["vocab"], key=model["vocab"].get):
+        ways = [(token[:i], token[i:]) for i in range(1, len(token))]
+        merges += [[a, b] for a, b in ways if a in model["vocab"] and b in model["vocab"]]
+    assert len(merges) > len(model["merges"])
+    model["merges"], model["ignore_merges"] = merges, True
+    assert_equal_ids(data, strings)
+
+
+@pytest.mark.parametrize("ignore_merges", [True, False])
+def test_a_token_that_no_merge_makes(strings, ignore_merges):
+    """As a whole word it is one id, but only in a vocabulary that ignores merges for these."""
+    data = byte_level(llama3, strings)
+    data["model"]["vocab"]["wombat"] = 700
+    data["model"]["ignore_merges"] = ignore_merges
+    ours = assert_equal_ids(data, [*strings, "wombat", " wombat", "wombats", "a wombat;wombat"])
+    assert (ours.encode("wombat") == [700]) == ignore_merges
+    assert ours.decode([700]) == "wombat"
+
+
+def test_bytes_that_the_vocabulary_lacks_are_dropped_or_unknown(strings):
+    data = byte_level(gpt2, ["only a few letters"], size=300)
+    model = data["model"]
+    model["vocab"] = {t: i for t, i in model["vocab"].items() if t not in ("é", "Ã", "z", "Q")}
+    for unknown in (None, "<|a|>"):
+        model["unk_token"] = unknown
+        assert_equal_ids(data, [*strings, "Quiz", "zzé"])
+
+
+def test_merges_that_rank_alone_cannot_tell_are_an_error():
+    data = byte_level(gpt2, ["aa"], size=258)
+    vocab, merges = data["model"]["vocab"], data["model"]["merges"]
+    for a, b in (("b", "c"), ("a", "b"), ("ab", "c")):  # "abc" would come from a + bc
+        vocab[a + b] = max(vocab.values()) + 1
+        merges.append([a, b])
+    with pytest.raises(ValueError, match=r"token \d+ \(b'abc'\) cannot be told by rank"):
+        read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
+
+
+def test_text_is_brought_to_the_normal_form_of_the_vocabulary():
+    data = byte_level(qwen, ["plain"], size=260)
+    ours = read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
+    assert ours.encode("e\u0301 \u212b") == ours.encode("\u00e9 \u00c5")
+
+
+def gemma(texts, first=None):
+    """The content of a tokenizer.json in SentencePiece's manner, with fallback to bytes."""
+    tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<u>"))
+    if first:  # Mistral 7B and Llama 2: the start of the text gets a space
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=first, split=False)
+    else:
+        tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    fallback = [f"<0x{b:02X}>" for b in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, limit_alphabet=200, special_tokens=["<u>", "<bos>", "<turn>"],
+        max_token_length=12, show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    data = json.loads(tokenizer.to_str())
+    vocab = data["model"]["vocab"]
+    vocab.update({t: len(vocab) + i for i, t in enumerate(fallback)})
+    runs = ["\n\n", "\n\n\n", "\u2581\u2581\u2581", "<h1>"]  # ordinary text, as Gemma has them
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    data["added_tokens"] += [
+        {"id": len(vocab) + i, "content": t, "special": False, **plain} for i, t in enumerate(runs)
+    ]
+    return data
+
+
+@pytest.mark.parametrize("first", [None, "first", "always", "never"])
+def test_ids_of_sentencepiece_vocabularies_equal_the_librarys(strings, first):
+    data = gemma(strings, first)
+    more = ["<h1>Title</h1>\n\n\nText", "a\n\nb", "\u2581\u2581\u2581"]
+    ours = assert_equal_ids(data, strings + more)
+    text = "caf\u00e9 <turn>x"
+    assert data["model"]["vocab"]["<turn>"] not in ours.encode(text)  # text like any other
+    assert ours.special["<turn>"] == data["model"]["vocab"]["<turn>"]
+
+
+def test_what_follows_a_special_token_is_not_the_start_of_a_text(strings):
+    data = gemma(strings, "first")
+    ours = read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(data))
+    for text in strings[:200]:
+        expected = theirs.encode(f"<turn>{text}", add_special_tokens=False).ids
+        assert [ours.special["<turn>"], *ours.encode(text, inside=True)] == expected
+
+
+def changed(data, path, value):
+    data = json.loads(json.dumps(data))
+    *parents, last = path
+    inner = data
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    return data
+
+
+PLAIN = {"id": 900, "special": False, "single_word": False, "lstrip": False, "rstrip": False}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("model", "type"), "Unigram", "type 'Unigram' is unsupported, expected 'BPE'"),
+        (("model", "dropout"), 0.1, "dropout = 0.1 is unsupported"),
+        (("model", "end_of_word_suffix"), "</w>", "end_of_word_suffix"),
+        (("model", "merges"), [["a", "\u0120nothing"]], "makes no token|not a tokenizer.json"),
+        (("model", "merges"), 7, "not a tokenizer.json"),
+        (("model", "vocab"), {"\u4e16": 0}, "stands for no byte"),
+        (("normalizer",), {"type": "NFKC"}, "normalizer 'NFKC' is unsupported"),
+        (("normalizer",), {"type": "Lowercase"}, "normalizer 'Lowercase' is unsupported"),
+        (("pre_tokenizer", "pretokenizers", 0, "pattern"), {"Regex": r"\w+"}, "pattern .* unknown"),
+        (("pre_tokenizer", "pretokenizers", 0, "behavior"), "Removed", "is unknown"),
+        (("pre_tokenizer", "pretokenizers", 0, "invert"), True, "Split . ByteLevel .*unsupported"),
+        (("pre_tokenizer", "pretokenizers", 0), {"type": "Whitespace"}, "Whitespace . ByteLevel"),
+        (("pre_tokenizer", "pretokenizers", 1, "add_prefix_space"), True, "settings are unsupp"),
+        (("pre_tokenizer",), {"type": "Whitespace"}, "falls back to bytes"),
+        (("added_tokens", 0, "lstrip"), True, "strips its surroundings"),
+        (("added_tokens",), [PLAIN | {"content": "    "}], "stands for ordinary text"),
+        (("added_tokens",), [{"id": 1}], "not a tokenizer.json"),
+        (("model",), None, "not a tokenizer.json"),
+    ],
+)
+def test_a_part_that_minaxis_does_not_have_is_an_error(path, value, message):
+    data = changed(byte_level(llama3, ["some text"], size=262), path, value)
+    with pytest.raises(ValueError, match=r"^here\.json: .*(" + message + ")"):
+        read_tokenizer_json(data, "here.json", **SETTINGS)
