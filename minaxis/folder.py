@@ -22,7 +22,8 @@ from torch import Tensor
 from minaxis.files import read_json
 from minaxis.gemma import Gemma2Config
 from minaxis.model import Config, RopeScaling
-from minaxis.tokenizer import LibraryTokenizer, Tokenizer, read_tokenizer_json
+from minaxis.tokenizer import Tokenizer
+from minaxis.vocabulary import LibraryTokenizer, read_tokenizer_json
 
 # model_type -> what its config.json means where it is silent.
 FAMILIES = {

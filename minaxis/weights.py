@@ -17,7 +17,8 @@ from minaxis.folder import read_folder, read_tokenizer
 from minaxis.gemma import Gemma2, Gemma2Config
 from minaxis.gguf import read_gguf
 from minaxis.model import Config, Transformer
-from minaxis.tokenizer import LibraryTokenizer, Tokenizer
+from minaxis.tokenizer import Tokenizer
+from minaxis.vocabulary import LibraryTokenizer
 
 
 def load(
