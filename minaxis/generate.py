@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minaxis.adapt import adapt
 from minaxis.model import Transformer
+from minaxis.prefix import begin
 from minaxis.tokenizer import Tokenizer
 
 
@@ -48,14 +49,6 @@ def sample(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
     return index.gather(-1, choice)[:, 0]
 
 
-def pad_left(prompts: Sequence[Sequence[int]], device) -> tuple[Tensor, Tensor | None]:
-    """ids (B, T) and the number of padding tokens at the left of each row (B,), None if none."""
-    longest = max(len(p) for p in prompts)
-    ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
-    padding = torch.tensor([longest - len(p) for p in prompts], device=device)
-    return ids, padding if padding.any() else None
-
-
 class Step(NamedTuple):
     """What one forward pass of `decode` read and said, for the b rows still in the batch."""
 
@@ -86,9 +79,8 @@ def decode(
     """
     model = adapt(model)
     device = model.device
-    ids, padding = pad_left(prompts, device)
     limit = uniforms.shape[1]
-    cache = model.new_cache(len(prompts), ids.shape[1] + limit)
+    ids, cache, padding = begin(model, prompts, limit)
     uniforms = uniforms.to(device)
     stop = torch.tensor(list(stop), device=device, dtype=torch.long)
     rows = torch.arange(len(prompts), device=device)

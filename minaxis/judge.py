@@ -31,8 +31,9 @@ from torch import Tensor
 
 from minaxis.adapt import adapt
 from minaxis.collect import Rollouts, prompt_ids
-from minaxis.generate import batches, pad_left
+from minaxis.generate import batches
 from minaxis.model import Transformer
+from minaxis.prefix import pad_left
 from minaxis.roles import DEFAULT
 from minaxis.tokenizer import Tokenizer
 

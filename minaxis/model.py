@@ -86,6 +86,20 @@ class KVCache:
         self.values[layer][:, :, self.length : end] = v
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
+    def begin(self, other: "KVCache", owner: Tensor, padding: Tensor) -> None:
+        """Begin each row with what a row of another cache begins with.
+
+        Args:
+            other: holds n columns of tokens, without padding at the left.
+            owner: (B,) the row of `other` that each row copies.
+            padding: (B,) columns at the left that stay empty: n - padding tokens are copied.
+        """
+        self.length = n = other.length
+        column = (torch.arange(n, device=owner.device) - padding[:, None]).clamp(min=0)  # (B, n)
+        for mine, theirs in zip(self.keys + self.values, other.keys + other.values, strict=True):
+            source = theirs[owner]  # (B, K, n, Dh)
+            mine[:, :, :n] = source.gather(2, column[:, None, :, None].expand_as(source))
+
     def keep(self, rows: Tensor) -> None:
         """Keep only these rows of the batch, in this order (sequences that have ended leave)."""
         self.keys = [k[rows] for k in self.keys]
@@ -180,6 +194,11 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """softmax(q k^T / sqrt(Dh)) v, (B, H, T, Dh), over the keys that the mask lets it see."""
+        if q.shape[2] == 1 and q.dtype == torch.bfloat16:
+            # One query a head: let the heads of a group be the queries of one head, and each key
+            # is read once for all of them. On CPUs bfloat16 gains a factor of five, float32 none.
+            grouped = q.view(len(q), k.shape[1], -1, self.head_dim)  # (B, K, H / K, Dh)
+            return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).view(q.shape)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
 

