@@ -125,6 +125,18 @@ def test_a_token_that_no_merge_makes(strings, ignore_merges):
     assert ours.decode([700]) == "wombat"
 
 
+def test_a_token_whose_merges_never_get_there():
+    """Its merge is listed, but others come first: as a whole word too it is several ids."""
+    data = byte_level(gpt2, ["x"], size=258)
+    vocab, merges = data["model"]["vocab"], data["model"]["merges"]
+    for a, b in (("a", "b"), ("d", "e"), ("b", "c"), ("bc", "de"), ("a", "bcde")):
+        vocab[a + b] = max(vocab.values()) + 1
+        merges.append([a, b])
+    ours = assert_equal_ids(data, ["abcde", "bcde", "xabcde", "abcdeabcde", "ab cde"])
+    assert len(ours.encode("abcde")) == 3
+    assert ours.decode([vocab["abcde"]]) == "abcde"
+
+
 def test_bytes_that_the_vocabulary_lacks_are_dropped_or_unknown(strings):
     data = byte_level(gpt2, ["only a few letters"], size=300)
     model = data["model"]
