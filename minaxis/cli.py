@@ -24,15 +24,21 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
     pass
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    """An argument parser that shows the script's docstring, with the common arguments."""
+def bare_parser(doc: str) -> argparse.ArgumentParser:
+    """An argument parser that shows the script's docstring, with a seed and a device."""
     p = argparse.ArgumentParser(description=doc, formatter_class=_Help)
+    p.add_argument("--seed", type=int, default=0, help="of every random choice")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    return p
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """As `bare_parser`, with what a script needs that asks a model something."""
+    p = bare_parser(doc)
     p.add_argument("--model", default="smollm2", help="smollm2, organisation/name, folder or .gguf")
     p.add_argument("--download", action="store_true", help="organisation/name, if it is not here")
     p.add_argument("--temperature", type=float, default=0.7, help="of sampling; 0 is greedy")
     p.add_argument("--top-p", type=float, default=0.9, help="of nucleus sampling")
-    p.add_argument("--seed", type=int, default=0, help="of every random choice")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
     p.add_argument("--dtype", type=dtype, help="float32, bfloat16, float16; None is as stored")
     return p
 

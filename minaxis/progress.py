@@ -19,8 +19,8 @@ class Progress:
         self.done = self.amount = 0
         self.terminal = sys.stderr.isatty()
 
-    def advance(self, done: int, amount: int) -> None:
-        """Report `done` more units of the total and `amount` more of the unit."""
+    def advance(self, done: int, amount: int, note: str = "") -> None:
+        """Report `done` more units of the total and `amount` more of the unit, and a note."""
         self.done += done
         self.amount += amount
         now = time.monotonic()
@@ -33,6 +33,7 @@ class Progress:
         line = (
             f"{self.label} {self.done}/{self.total}  {self.amount / seconds:,.0f} {self.unit}/s  "
             + (f"done in {seconds:.0f} s" if finished else f"{left:.0f} s left")
+            + note
         )
         end = "\n" if finished or not self.terminal else ""
         start = "\r\033[K" if self.terminal else ""

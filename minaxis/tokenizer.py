@@ -1,4 +1,4 @@
-"""Byte-pair encoding on tiktoken, read from a model's own vocabulary.
+"""Byte-pair encoding on tiktoken: read from a model's own vocabulary, or trained here.
 
 Text is cut into words by a pattern, each word into bytes, and neighbouring pieces are merged,
 the earliest-learned merge first. tiktoken does the merging; here we hand it the vocabulary, the
@@ -9,7 +9,9 @@ vocabulary.py reads the vocabularies of Hugging Face folders, gguf.py those of G
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import tiktoken
 
@@ -159,3 +161,37 @@ def spell(token: str, i: int, alphabet: Mapping[str, int]) -> bytes:
             f"token {i} ({token!r}) is not byte-level BPE: character {e.args[0]!r} "
             "stands for no byte"
         ) from None
+def train_bpe(texts: Iterable[str], size: int, pattern: str = SMOLLM) -> dict[bytes, int]:
+    """Learn byte-pair ranks: again and again, join the pair of neighbours that is commonest.
+
+    Args:
+        texts: what to learn from. The same texts give the same ranks.
+        size: number of ranks, the 256 bytes included; fewer are returned if no pair is left.
+        pattern: cuts a text into words; no token reaches across a word's border.
+
+    Returns:
+        Token bytes -> rank, as `Tokenizer` takes them.
+    """
+    import regex  # tiktoken depends on it; unlike `re` it knows \p{L}
+
+    counts = Counter(word for text in texts for word in regex.findall(pattern, text))
+    words = [([bytes([b]) for b in word.encode()], n) for word, n in counts.items()]
+    ranks = {bytes([b]): b for b in range(256)}
+    while len(ranks) < size:
+        pairs: Counter[tuple[bytes, bytes]] = Counter()
+        for pieces, n in words:
+            for pair in pairwise(pieces):
+                pairs[pair] += n
+        if not pairs:
+            break
+        # The bytes decide between equally common pairs, so that the order of texts does not.
+        left, right = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        ranks[left + right] = len(ranks)
+        for pieces, _ in words:
+            i = 0
+            while i < len(pieces) - 1:
+                if pieces[i] == left and pieces[i + 1] == right:
+                    pieces[i : i + 2] = [left + right]
+                i += 1
+        words = [(pieces, n) for pieces, n in words if len(pieces) > 1]  # the others are done
+    return ranks

