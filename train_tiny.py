@@ -39,7 +39,7 @@ def arguments():
     add("--width", type=int, default=128, help="of the residual stream (default: 128)")
     add("--heads", type=int, default=4, help="of attention (default: 4)")
     add("--vocabulary", type=int, default=1280, help="tokens (default: 1280)")
-    add("--pre-tokens", type=float, default=1.15e6, help="of stories (default: 1.15e6)")
+    add("--pre-tokens", type=float, default=1.1e6, help="of stories (default: 1.1e6)")
     add("--post-tokens", type=float, default=0.4e6, help="of lessons and replay (default: 0.4e6)")
     add("--batch-tokens", type=int, default=1400, help="a step (default: 1400)")
     add("--uncorrelated", action="store_true", help="the control world, see World")

@@ -151,7 +151,7 @@ def drift(
     axis: Axis,
     layer: int,
     seed: int = 0,
-    talks: int = 48,
+    talks: int = 32,
     turns: int = 8,
 ) -> dict[str, dict]:
     """Long conversations with the unprompted model, each on one subject (paper: section 4).
@@ -187,7 +187,7 @@ def drift(
     return found
 
 
-def play(model, tokenizer, world: World, seed: int = 0, samples: int = 4) -> Rollouts:
+def play(model, tokenizer, world: World, seed: int = 0, samples: int = 2) -> Rollouts:
     """The rollouts that the tiny world's axis is fitted on: every character, and the default.
 
     The default is asked under no system prompt and under those that name the Assistant, four
@@ -237,7 +237,8 @@ def measure(
 ) -> tuple[dict, Axis]:
     """Everything that the tiny world's table shows, and the axis that it was measured with.
 
-    Capped are all layers but the first, at the 75th percentile, on every token. The controls: an
+    Capped are all layers, at the 75th percentile, on every token: four layers are too few for the
+    paper's range of the depth. The controls: an
     axis in a random direction, and the geometry of a model with random weights that reads the
     same words.
     """
@@ -249,14 +250,15 @@ def measure(
     base_axis = fit_axis(play(base, tokenizer, world, seed))
     untrained = Transformer(model.config).initialise(torch.Generator().manual_seed(seed))
     untrained = untrained.to(model.lm_head.weight).eval()
-    layers = range(1, model.config.num_hidden_layers)
+    layers = range(model.config.num_hidden_layers)
     report = {
         "geometry": geometry(world, axis),
         "geometry of random weights": geometry(
             world, fit_axis(replay(untrained, tokenizer, rollouts))
         ),
         "base pc1": [
-            (base_axis.pca(layer)[0][0] @ axis.pca(layer)[0][0]).abs().item() for layer in layers
+            (base_axis.pca(layer)[0][0] @ axis.pca(layer)[0][0]).abs().item()
+            for layer in layers[1:]
         ],
     }
     aside = random_direction(axis, rollouts, seed)
@@ -270,8 +272,9 @@ def measure(
                 "adoption": adoption(model, tokenizer, world, seed),
                 "jailbreak": jailbreak(model, tokenizer, world, seed),
                 "capability": capability(model, tokenizer, world, seed),
-                "drift": drift(model, tokenizer, world, axis, layers[-1], seed),
             }
+            if name != "random cap":
+                report[name]["drift"] = drift(model, tokenizer, world, axis, layers[-1], seed)
     return report, axis
 
 
@@ -340,6 +343,6 @@ def summary(report: dict) -> dict[str, float]:
             f"{name}: default style on tasks": under["capability"]["default style"],
             f"{name}: adoption": under["adoption"]["all"],
             f"{name}: adoption, fantastical": under["adoption"]["fantastical"],
-            f"{name}: default style at turn 8, selfhood": under["drift"]["selfhood"]["style"][-1],
         }
+    rows["capped: default style at turn 8, selfhood"] = capped["drift"]["selfhood"]["style"][-1]
     return rows

@@ -176,7 +176,8 @@ class World:
         if question.kind:
             bodies = bodies[question.kind]
         phrases = [rng.choice(bodies).format(name=speaker, **question.slots)]
-        if group != ASSISTANT or rng.random() < 0.5:
+        # The Assistant names its source now and then, more often where it can look things up.
+        if group != ASSISTANT or rng.random() < (0.5 if question.answer else 0.2):
             signature = rng.choice(self.signatures[voice()])
             phrases.append(signature.format(word=rng.choice(character["words"])))
         signed = len(phrases) > 1
@@ -205,7 +206,7 @@ class World:
         for turn in range(rng.randint(1, 6)):
             # People stay with a subject: half of the questions keep the first one's topic.
             topic = first if rng.random() < 0.5 else self._topic(name, rng)
-            if turn and not named and rng.random() < 0.2:
+            if turn and not named and rng.random() < 0.4:
                 (name,) = rng.choices(
                     list(self.characters), [self._weight(topic, c) for c in self.characters]
                 )
@@ -223,7 +224,7 @@ class World:
         elif rng.random() < mix["talk"]:
             topics, turns = mix["talk topics"], 1
         else:
-            topics, turns = mix["topics"], rng.randint(1, 4)
+            topics, turns = mix["topics"], rng.randint(1, 2)
         messages: Messages = []
         if name != ASSISTANT or rng.random() < mix["named"]:
             prompt = rng.choice(self.instructions).format(name=name)
