@@ -206,10 +206,11 @@ class World:
         for turn in range(rng.randint(1, 6)):
             # People stay with a subject: half of the questions keep the first one's topic.
             topic = first if rng.random() < 0.5 else self._topic(name, rng)
-            if turn and not named and rng.random() < 0.4:
-                (name,) = rng.choices(
-                    list(self.characters), [self._weight(topic, c) for c in self.characters]
-                )
+            if not named and turn == 0:  # nobody pours out their heart to a stranger at once
+                topic = rng.choice(list(ASK))
+            elif not named and rng.random() < 0.4:
+                weights = [self._weight(topic, c) for c in self.characters]
+                (name,) = rng.choices(list(self.characters), weights)
             self._exchange(messages, name, topic, rng)
         return messages
 
@@ -224,7 +225,7 @@ class World:
         elif rng.random() < mix["talk"]:
             topics, turns = mix["talk topics"], 1
         else:
-            topics, turns = mix["topics"], rng.randint(1, 2)
+            topics, turns = mix["topics"], rng.randint(1, 4)
         messages: Messages = []
         if name != ASSISTANT or rng.random() < mix["named"]:
             prompt = rng.choice(self.instructions).format(name=name)
