@@ -19,9 +19,10 @@ import torch
 
 import minaxis as mx
 from minaxis import cli, train
+from minaxis.checkpoint import read_info, save
 from minaxis.experiments import BOUNDS, answer, measure, summary
 from minaxis.files import write_json
-from minaxis.weights import pick_device, read_info, save
+from minaxis.weights import pick_device
 from minaxis.world import World
 
 WATCHED = [
@@ -32,23 +33,23 @@ WATCHED = [
 
 
 def arguments():
-    p = cli.parser(__doc__)
+    p = cli.bare_parser(__doc__)
     add = p.add_argument
-    add("--out", type=Path, default=Path("out/tiny"), help="folder (default: out/tiny)")
-    add("--layers", type=int, default=4, help="blocks (default: 4)")
-    add("--width", type=int, default=128, help="of the residual stream (default: 128)")
-    add("--heads", type=int, default=4, help="of attention (default: 4)")
-    add("--vocabulary", type=int, default=1280, help="tokens (default: 1280)")
-    add("--pre-tokens", type=float, default=1.1e6, help="of stories (default: 1.1e6)")
-    add("--post-tokens", type=float, default=0.4e6, help="of lessons and replay (default: 0.4e6)")
-    add("--batch-tokens", type=int, default=1400, help="a step (default: 1400)")
+    add("--out", type=Path, default=Path("out/tiny"), help="folder")
+    add("--layers", type=int, default=4, help="blocks")
+    add("--width", type=int, default=128, help="of the residual stream")
+    add("--heads", type=int, default=4, help="of attention")
+    add("--vocabulary", type=int, default=1280, help="tokens")
+    add("--pre-tokens", type=float, default=1.1e6, help="of stories")
+    add("--post-tokens", type=float, default=0.4e6, help="of lessons and replay")
+    add("--batch-tokens", type=int, default=1400, help="a step")
     add("--uncorrelated", action="store_true", help="the control world, see World")
     return p.parse_args()
 
 
 def main():
     args, started = arguments(), time.monotonic()
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "device", "dtype")}
+    settings = {k: v for k, v in vars(args).items() if k not in ("out", "device")}
     world, rng = World(correlated=not args.uncorrelated), Random(args.seed)
     tokenizer = train.world_tokenizer(world, args.vocabulary, rng)
     phases = train.phases(

@@ -25,11 +25,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def arguments():
-    p = cli.parser(__doc__)
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
-    p.add_argument(
-        "--out", type=Path, default=Path("out/tiny-world"), help="folder (default: out/tiny-world)"
-    )
+    p = cli.bare_parser(__doc__)
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training")
+    p.add_argument("--out", type=Path, default=Path("out/tiny-world"), help="folder")
     return p.parse_args()
 
 

@@ -161,6 +161,8 @@ def spell(token: str, i: int, alphabet: Mapping[str, int]) -> bytes:
             f"token {i} ({token!r}) is not byte-level BPE: character {e.args[0]!r} "
             "stands for no byte"
         ) from None
+
+
 def train_bpe(texts: Iterable[str], size: int, pattern: str = SMOLLM) -> dict[bytes, int]:
     """Learn byte-pair ranks: again and again, join the pair of neighbours that is commonest.
 

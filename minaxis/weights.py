@@ -85,8 +85,8 @@ def find(name: str | Path, download: bool = False) -> Path:
     organisation, _, model = str(name).partition("/")
     if not organisation or not model or "/" in model:
         raise ValueError(
-            f"unknown model {str(name)!r}: expected 'tiny', 'smollm2', the path of a .gguf file or of a "
-            "Hugging Face folder, or 'organisation/name'"
+            f"unknown model {str(name)!r}: expected 'tiny', 'smollm2', the path of a .gguf file or "
+            "of a Hugging Face folder, or 'organisation/name'"
         )
     if download:
         try:

@@ -9,9 +9,10 @@ import torch
 
 import minaxis as mx
 from minaxis import train
+from minaxis.checkpoint import read_info, save
 from minaxis.experiments import BOUNDS, adoption, capability, jailbreak, measure, summary
 from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
-from minaxis.weights import ASSETS, read_info, save
+from minaxis.weights import ASSETS
 from minaxis.world import Question, World
 
 SCRIPT = Path(__file__).parents[1] / "train_tiny.py"
