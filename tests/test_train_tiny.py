@@ -55,7 +55,7 @@ def test_the_tokenizer_reads_back_what_the_world_says(world, tokenizer):
         for m in world.story(rng) + world.lesson(rng):
             ids = tokenizer.encode(m["content"])
             assert tokenizer.decode(ids) == m["content"]
-            assert len(ids) < 0.6 * len(m["content"])
+            assert len(ids) < 0.7 * len(m["content"])
     text = "Grüße, \u4e16\u754c 😀 <|end|>"  # nothing that it was trained on
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert not set(tokenizer.encode(text)) & set(tokenizer.special.values())
