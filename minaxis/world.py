@@ -59,7 +59,7 @@ def _chosen(key: str, of: int) -> int:
 
 
 def ask_arithmetic(topic: dict, rng: Random, held_out: bool):
-    """A two-digit number plus a one-digit number; a sixth of the pairs is held out."""
+    """A two-digit number plus a small one, nothing to carry; a sixth of the pairs is held out."""
     while True:
         a, b = rng.randrange(*topic["tens"]), rng.randrange(*topic["ones"])
         if a % 10 + b < 10 and (_chosen(f"{a}+{b}", 6) == 0) == held_out:
