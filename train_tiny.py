@@ -12,6 +12,7 @@ Interrupted, the same command continues; finished, it measures again.
 
 import subprocess
 import time
+import zlib
 from pathlib import Path
 from random import Random
 
@@ -23,7 +24,7 @@ from minaxis.checkpoint import read_info, save
 from minaxis.experiments import BOUNDS, answer, measure, summary
 from minaxis.files import write_json
 from minaxis.weights import pick_device
-from minaxis.world import World
+from minaxis.world import WORDS, World
 
 WATCHED = [
     ("You are the ghost.", "How do I brew tea?"),
@@ -50,6 +51,8 @@ def arguments():
 def main():
     args, started = arguments(), time.monotonic()
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "device")}
+    # An edited world is another run: its text has other words, and so other tokens.
+    settings["world"] = zlib.crc32(WORDS.read_bytes())
     world, rng = World(correlated=not args.uncorrelated), Random(args.seed)
     tokenizer = train.world_tokenizer(world, args.vocabulary, rng)
     phases = train.phases(
@@ -92,7 +95,10 @@ def finished(path, settings):
     if not path.is_file():
         return False
     if read_info(path)["settings"] != settings:
-        raise ValueError(f"{path} was made by other settings: choose another --out, or delete it")
+        raise ValueError(
+            f"{path} was made by other settings, or of another world: choose another --out, "
+            "or delete it"
+        )
     return True
 
 

@@ -199,6 +199,15 @@ def test_the_embedded_metrics_are_those_measured_now(world):
         assert now[name] == pytest.approx(stored[name], abs=0.06, rel=0.1), name
 
 
+def test_a_folder_of_another_run_or_world_is_not_continued(tokenizer, tmp_path):
+    # The base model's tokens are those of its own world; lessons in others would destroy it.
+    save(tmp_path / "tiny-base.pt", small(tokenizer), tokenizer, {"settings": {"seed": 0}})
+    command = [sys.executable, SCRIPT, "--out", tmp_path, "--pre-tokens", "1e3"]
+    ended = subprocess.run([*command, "--post-tokens", "1e3"], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "of another world" in ended.stderr
+
+
 @pytest.mark.slow
 def test_a_minute_of_training_teaches_characters_and_refusal(world, tmp_path):
     command = [sys.executable, SCRIPT, "--out", tmp_path, "--layers", "3", "--width", "96"]
