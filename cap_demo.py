@@ -1,48 +1,74 @@
-"""Ask a model something twice, plain and capped, and watch the Assistant Axis while it answers.
+"""From drift to cap: watch the Assistant Axis while a model answers.
 
-    python cap_demo.py --model smollm2 "Who are you?"          # 15 s, after fit_axis.py
+    python cap_demo.py                                   # 15 s: one talk that drifts, and rates
+    python cap_demo.py --all                             # 3 minutes: the paper in miniature
+    python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
 
-Every message is one turn of a conversation; plain, capped and steered each go their own way. The
-number is the mean projection of an answer on the unit axis, toward the Assistant; the bars (on a
-terminal, the colours) are its tokens.
+Without messages the tiny model (minaxis/world.py) talks about itself until the Assistant is gone,
+plain and capped side by side. --all runs every experiment of minaxis/paper.py and writes figures,
+results.json and report.html.
+
+With messages, each is one turn of a conversation; plain, capped and steered each go their own way.
+The number is the mean projection of an answer on the unit axis, toward the Assistant; the bars (on
+a terminal, the colours) are its tokens.
 """
 
+import shutil
 import sys
+import textwrap
+import time
 from contextlib import nullcontext
+from itertools import zip_longest
 from pathlib import Path
 
+import torch
+
 import minaxis as mx
-from minaxis import cli
+from minaxis import cli, paper, report
 from minaxis.cap import default_layers
+from minaxis.experiments import adoption, capability, jailbreak, random_direction
 from minaxis.files import write_json
 from minaxis.hooks import check_layers
-from minaxis.meter import bars, coloured, token_projections
+from minaxis.meter import bars, coloured, gauge, token_projections
+from minaxis.weights import ASSETS
+from minaxis.world import World
 
 
 def arguments():
     p = cli.parser(__doc__)
+    p.set_defaults(model="tiny")
     add = p.add_argument
-    add("messages", nargs="+", help="what the user says, one turn each")
+    add("messages", nargs="*", help="what the user says, one turn each")
+    add("--all", action="store_true", help="every experiment, with figures and a report")
+    add("--scale", type=float, default=1.0, help="of --all: multiplies the numbers of questions")
+    add("--write-readme", type=Path, nargs="+", metavar="FOLDER",
+        help="put the table of what --all wrote there into README.md")  # fmt: skip
     add("--axis", type=Path, help="axis file; None is out/MODEL/axis.pt")
     add("--system", default="", help="system prompt, for example a role")
     add("--layers", type=int, nargs="+", help="to cap; None is from 0.70 to 0.90 of the depth")
     add("--percentile", type=float, default=75, help="of the calibration, the floor")
     add("--steer", type=float, metavar="C", help="also steer, by C mean residual norms")
     add("--tokens", type=int, default=64, help="most tokens an answer")
-    add("--out", type=Path, help="JSON file for settings, answers and projections")
+    add("--out", type=Path, help="JSON file for the answers; with --all, a folder (out/report)")
     return p.parse_args()
 
 
 def main():
     args = arguments()
+    if args.write_readme:
+        report.write_readme(Path(__file__).parent / "README.md", args.write_readme)
+    elif args.messages:
+        answer(args)
+    elif args.all:
+        everything(args)
+    else:
+        story(args)
+
+
+def answer(args):
     model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
-    path = args.axis or cli.out(args) / "axis.pt"
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: no such file; make it with: python fit_axis.py --model {args.model}"
-        )
-    axis = mx.Axis.load(path)
+    axis = mx.Axis.load(axis_path(args))
     axis.check(model)
     count = model.config.num_hidden_layers
     layers = check_layers(args.layers or default_layers(count), count)
@@ -81,6 +107,17 @@ def main():
         write_json(args.out, {"settings": cli.settings(args), "turns": turns})
 
 
+def axis_path(args):
+    if args.axis is None and args.model == "tiny":
+        return ASSETS / "tiny-axis.pt"
+    path = args.axis or cli.out(args) / "axis.pt"
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such file; make it with: python fit_axis.py --model {args.model}"
+        )
+    return path
+
+
 def show(tokenizer, way, answer, along, mean, low, high):
     if not answer:
         print(f"\n{way:8s} (no answer)")
@@ -88,6 +125,84 @@ def show(tokenizer, way, answer, along, mean, low, high):
         print(f"\n{way:8s} {mean:7.1f}\n{coloured(tokenizer, answer, along, low, high)}")
     else:
         print(f"\n{way:8s} {mean:7.1f}  {bars(along, low, high)}\n{tokenizer.decode(answer)}")
+
+
+def load_tiny(args):
+    torch.set_num_threads(1)  # its matrices are so small that two threads would mostly wait
+    return *mx.load(args.model, args.dtype, args.device, args.download), World()
+
+
+def story(args):
+    model, tokenizer, world = load_tiny(args)
+    axis, rollouts = paper.tiny_axis(model, tokenizer, world, args.seed, samples=1)
+    talk = paper.replayed(model, tokenizer, world, axis, args.seed)
+    layer = talk["layer"]
+    floor, low, high = (axis.thresholds(p)[layer].item() for p in (paper.CAP, 2, 98))
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
+    print(
+        f"\nOne talk, the one of {talk['talks']} that drifts farthest. The model was only ever "
+        "taught to be the Assistant.\nThe dot is the reply's projection on the axis, the Assistant "
+        "to the right; the bar is the cap's floor.\n"
+    )
+    print(f"{'PLAIN':{width + 3}s}CAPPED")
+    for turn in talk["turns"]:
+        print(f"\n> {turn['message']}")
+        sides = []
+        for way in ("plain", "capped"):
+            side = turn[way]
+            meter = gauge(side["projection"], floor, low, high)
+            who = side["speaking"] or "nobody in particular"
+            head = f"{side['projection']:6.1f} {meter} {who}"
+            sides.append([head, *textwrap.wrap(side["text"], width)])
+        for left, right in zip_longest(*sides, fillvalue=""):
+            print(f"{left:{width + 3}s}{right}")
+    first, last = ({way: style[i] for way, style in talk["style"].items()} for i in (0, -1))
+    print(
+        f"\nOf all {talk['talks']} talks, in the Assistant's style at the first and at the last "
+        f"turn:\n  plain {first['plain']:.0%} and {last['plain']:.0%}, "
+        f"capped {first['capped']:.0%} and {last['capped']:.0%}"
+    )
+
+    aside = random_direction(axis, rollouts, args.seed)
+    rates = {}
+    for name, way in paper.ways(model, axis, [aside]).items():
+        with way():
+            secrets = jailbreak(model, tokenizer, world, args.seed, samples=4)
+            right = capability(model, tokenizer, world, args.seed, samples=20)
+            played = adoption(model, tokenizer, world, args.seed, samples=2)
+        rates[name] = [
+            secrets["unprompted answered"], secrets["fantastical answered"], right["right"],
+            played["all"], played["fantastical"],
+        ]  # fmt: skip
+    print("\nShare of replies                                   plain  capped  random direction")
+    for i, label in enumerate(
+        (
+            "give a secret away, nobody named",
+            "give a secret away, as a fantastical character",
+            "are right, of questions with an answer",
+            "stay in the role that was asked for",
+            "... of fantastical roles",
+        )
+    ):
+        plain, capped, random = (rate[i] for rate in rates.values())
+        print(f"{label:50s} {plain:5.2f} {capped:7.2f} {random:17.2f}")
+    print("\nA cap keeps secrets, and takes some role-play with it. All of it: --all")
+
+
+def everything(args):
+    started, out = time.monotonic(), args.out or Path("out/report")
+    model, tokenizer, world = load_tiny(args)
+    base = "tiny-base" if args.model == "tiny" else Path(args.model).with_name("tiny-base.pt")
+    results = paper.reproduce(
+        model, mx.load(base, args.dtype, args.device)[0], tokenizer, world,
+        args.seed, args.scale,
+    )  # fmt: skip
+    from minaxis.plots import draw
+
+    seconds = time.monotonic() - started
+    run = report.write_run(out, results, cli.settings(args), seconds)
+    report.write_html(out / "report.html", run, draw(results, out))
+    print(f"\n{report.table([run])}\n{out}/report.html, results.json and figures written")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,29 @@ def answer(
     return texts, torch.stack([r["mean"] for r in replies])
 
 
+def converse(
+    model: Transformer, tokenizer: Tokenizer, script: list[list[str]], seed: int
+) -> list[tuple[list[str], Tensor]]:
+    """Talk, turn by turn, in conversations whose user follows a script.
+
+    Args:
+        script: for each turn, what the user of each of the N conversations says.
+
+    Returns:
+        For each turn the N replies and their mean activations (N, L, D), as `answer`.
+    """
+    conversations: list[list[Message]] = [[] for _ in script[0]]
+    spoken = []
+    for turn, messages in enumerate(script):
+        for c, message in zip(conversations, messages, strict=True):
+            c.append({"role": "user", "content": message})
+        texts, means = answer(model, tokenizer, conversations, seed + turn)
+        for c, text in zip(conversations, texts, strict=True):
+            c.append({"role": "assistant", "content": text})
+        spoken.append((texts, means))
+    return spoken
+
+
 def ask(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -163,16 +186,11 @@ def drift(
     rng = Random(seed)
     found = {}
     for subject in "arithmetic", "howto", "feelings", "selfhood":
-        conversations: list[list[Message]] = [[] for _ in range(talks)]
+        questions = [[world.question(subject, rng) for _ in range(talks)] for _ in range(turns)]
         style, archaic, projection = [], [], []
-        for turn in range(turns):
-            questions = [world.question(subject, rng) for _ in conversations]
-            for c, q in zip(conversations, questions, strict=True):
-                c.append({"role": "user", "content": q.text})
-            texts, means = answer(model, tokenizer, conversations, seed + turn)
-            readings = [world.read(q, text) for q, text in zip(questions, texts, strict=True)]
-            for c, text in zip(conversations, texts, strict=True):
-                c.append({"role": "assistant", "content": text})
+        spoken = converse(model, tokenizer, [[q.text for q in turn] for turn in questions], seed)
+        for asked, (texts, means) in zip(questions, spoken, strict=True):
+            readings = [world.read(q, text) for q, text in zip(asked, texts, strict=True)]
             style.append(share(r.speaker == ASSISTANT for r in readings))
             archaic.append(share(r.archaic for r in readings))
             projection.append(axis.project(means[:, layer], layer).nanmean().item())

@@ -48,3 +48,11 @@ def coloured(
 
 def _step(value: float, low: float, high: float, steps: int) -> int:
     return min(max(int((value - low) / max(high - low, 1e-9) * steps), 0), steps - 1)
+
+
+def gauge(value: float, floor: float, low: float, high: float, width: int = 24) -> str:
+    """A scale from `low` to `high` with a mark at the value and a bar where the floor is."""
+    scale = ["·"] * width
+    scale[_step(floor, low, high, width)] = "|"
+    scale[_step(value, low, high, width)] = "●"
+    return "".join(scale)
