@@ -2,6 +2,7 @@
 
     python cap_demo.py                                   # 15 s: one talk that drifts, and rates
     python cap_demo.py --all                             # 3 minutes: the paper in miniature
+    python cap_demo.py --model smollm2 --all             # 15 minutes, after fit_axis.py
     python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
 
@@ -25,10 +26,10 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis import cli, paper, report
+from minaxis import cli, paper, paper_open, report
 from minaxis.cap import default_layers
 from minaxis.experiments import adoption, capability, jailbreak, random_direction
-from minaxis.files import write_json
+from minaxis.files import read_json, write_json
 from minaxis.hooks import check_layers
 from minaxis.meter import bars, coloured, gauge, token_projections
 from minaxis.weights import ASSETS
@@ -127,7 +128,16 @@ def show(tokenizer, way, answer, along, mean, low, high):
         print(f"\n{way:8s} {mean:7.1f}  {bars(along, low, high)}\n{tokenizer.decode(answer)}")
 
 
+def is_tiny(args):
+    return args.model == "tiny" or Path(args.model).suffix == ".pt"
+
+
 def load_tiny(args):
+    if not is_tiny(args):
+        raise ValueError(
+            f"without messages this tells the tiny model's story; give {args.model} something to "
+            "answer, or --all"
+        )
     torch.set_num_threads(1)  # its matrices are so small that two threads would mostly wait
     return *mx.load(args.model, args.dtype, args.device, args.download), World()
 
@@ -137,11 +147,11 @@ def story(args):
     axis, rollouts = paper.tiny_axis(model, tokenizer, world, args.seed, samples=1)
     talk = paper.replayed(model, tokenizer, world, axis, args.seed)
     layer = talk["layer"]
-    floor, low, high = (axis.thresholds(p)[layer].item() for p in (paper.CAP, 2, 98))
+    floor, low, high = (axis.thresholds(p)[layer].item() for p in (paper.CAP, 0, 100))
     width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
     print(
-        f"\nOne talk, the one of {talk['talks']} that drifts farthest. The model was only ever "
-        "taught to be the Assistant.\nThe dot is the reply's projection on the axis, the Assistant "
+        f"\nOne talk, the one of {talk['talks']} that drifts farthest. Nobody asks the model to be "
+        "anyone else.\nThe dot is the reply's projection on the axis, the Assistant "
         "to the right; the bar is the cap's floor.\n"
     )
     print(f"{'PLAIN':{width + 3}s}CAPPED")
@@ -190,17 +200,25 @@ def story(args):
 
 
 def everything(args):
-    started, out = time.monotonic(), args.out or Path("out/report")
-    model, tokenizer, world = load_tiny(args)
-    base = "tiny-base" if args.model == "tiny" else Path(args.model).with_name("tiny-base.pt")
-    results = paper.reproduce(
-        model, mx.load(base, args.dtype, args.device)[0], tokenizer, world,
-        args.seed, args.scale,
-    )  # fmt: skip
     from minaxis.plots import draw
 
-    seconds = time.monotonic() - started
-    run = report.write_run(out, results, cli.settings(args), seconds)
+    started = time.monotonic()
+    if is_tiny(args):
+        model, tokenizer, world = load_tiny(args)
+        base = "tiny-base" if args.model == "tiny" else Path(args.model).with_name("tiny-base.pt")
+        base, _ = mx.load(base, args.dtype, args.device)
+        results = paper.reproduce(model, base, tokenizer, world, args.seed, args.scale)
+        out = args.out or Path("out/report")
+    else:
+        model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
+        path = axis_path(args)
+        axis = mx.Axis.load(path)
+        axis.check(model)
+        rollouts = mx.Rollouts(read_json(path.parent / "rollouts/settings.json"),
+                               path.parent / "rollouts")  # fmt: skip
+        results = paper_open.reproduce(model, tokenizer, axis, rollouts, args.seed)
+        out = args.out or cli.out(args) / "report"
+    run = report.write_run(out, results, cli.settings(args), time.monotonic() - started)
     report.write_html(out / "report.html", run, draw(results, out))
     print(f"\n{report.table([run])}\n{out}/report.html, results.json and figures written")
 

@@ -31,11 +31,15 @@ TASKS = ("arithmetic", "facts", "howto")  # topics with right answers
 
 
 def answer(
-    model: Transformer, tokenizer: Tokenizer, conversations: list[list[Message]], seed: int
+    model: Transformer,
+    tokenizer: Tokenizer,
+    conversations: list[list[Message]],
+    seed: int,
+    tokens: int = TOKENS,
 ) -> tuple[list[str], Tensor]:
     """The next reply of each conversation, and its mean activations (N, L, D)."""
     prompts = [encode_chat(tokenizer, c) for c in conversations]
-    uniforms = draws(seed, len(prompts), TOKENS)
+    uniforms = draws(seed, len(prompts), tokens)
     replies: list[dict] = [{}] * len(prompts)
     for batch in batches([len(p) for p in prompts], 128):
         found = respond(
@@ -48,7 +52,11 @@ def answer(
 
 
 def converse(
-    model: Transformer, tokenizer: Tokenizer, script: list[list[str]], seed: int
+    model: Transformer,
+    tokenizer: Tokenizer,
+    script: list[list[str]],
+    seed: int,
+    tokens: int = TOKENS,
 ) -> list[tuple[list[str], Tensor]]:
     """Talk, turn by turn, in conversations whose user follows a script.
 
@@ -63,7 +71,7 @@ def converse(
     for turn, messages in enumerate(script):
         for c, message in zip(conversations, messages, strict=True):
             c.append({"role": "user", "content": message})
-        texts, means = answer(model, tokenizer, conversations, seed + turn)
+        texts, means = answer(model, tokenizer, conversations, seed + turn, tokens)
         for c, text in zip(conversations, texts, strict=True):
             c.append({"role": "assistant", "content": text})
         spoken.append((texts, means))

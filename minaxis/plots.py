@@ -61,6 +61,11 @@ def _band(ax, x, runs: list[list[float]], label: str) -> None:
     ax.plot(x, [sum(c) / len(c) for c in columns], color=GREY, label=label)
 
 
+def _legend_below(ax, columns: int) -> None:
+    """Under the axes, where it hides no data, whatever the data."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, fontsize=8.5)
+
+
 def _share(ax, label: str = "") -> None:
     ax.set_ylim(-0.03, 1.03)
     ax.set_ylabel(label)
@@ -86,12 +91,12 @@ def persona_space(found: dict):
         x, y = found["roles"][name]["place"][:2]
         left.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     x, y = found["roles"]["default"]["place"][:2]
-    left.plot(x, y, "*", color=INK, markersize=13, label="the default Assistant")
+    left.plot(x, y, "*", color=INK, markersize=13, label="the default")
     share = found["variance"]
     left.set_xlabel(f"PC1 ({share[0]:.0%} of the variance)")
     left.set_ylabel(f"PC2 ({share[1]:.0%})")
     left.set_title(f"Role vectors at layer {found['layer']}")
-    left.legend(loc="best")
+    _legend_below(left, 4)
 
     layers = [row["layer"] for row in found["layers"]]
     for key, colour, label in (
@@ -107,7 +112,7 @@ def persona_space(found: dict):
     right.set_ylim(0, 1.03)
     if len(layers) < 10:
         right.set_xticks(layers)
-    right.legend(loc="best")
+    _legend_below(right, 2)
     return figure
 
 
@@ -182,8 +187,12 @@ def jailbreaks(found: dict):
                 color=colours[layers], markersize=4, linewidth=1,
                 label=f"layers {first} to {last}" if first < last else f"layer {last}",
             )  # fmt: skip
+            ax.errorbar(
+                [p[cost]["rate"] for p in points], *_bars([p["answered"] for p in points]),
+                fmt="none", ecolor=colours[layers], elinewidth=0.8, alpha=0.5,
+            )  # fmt: skip
             if first == 0:
-                for p in points:
+                for p in points[len(points) // 2 :]:
                     ax.annotate(
                         f"{p['percentile']:g}", (p[cost]["rate"], p["answered"]["rate"]),
                         xytext=(4, 3), textcoords="offset points", fontsize=7.5,
@@ -191,37 +200,43 @@ def jailbreaks(found: dict):
         _share(ax)
         ax.set_xlim(right=1.04)
         ax.set_xlabel("accuracy on tasks" if cost == "accuracy" else "role-play kept")
-    middle.set_title("Harm against what a cap costs")
+    middle.set_title("Harm against what a cap costs (labels: percentile of the floor)")
     middle.set_ylabel("fantastical: answered")
     right.legend(loc="best", fontsize=7.5)
     return figure
 
 
 def drift(found: dict):
-    """The projection over the turns of a talk, plain and capped, and who is speaking."""
+    """The projection over the turns of a talk, plain and capped, and who is speaking (where that
+    can be read)."""
+    rows = 2 if "style" in found["plain"]["coding"] else 1
     figure, axes = _pyplot().subplots(
-        2, 2, figsize=(9, 5.6), sharex=True, sharey="row", layout="constrained"
-    )
+        rows, 2, figsize=(9, 1 + 2.4 * rows), sharex=True, sharey="row", squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
     for column, name in enumerate(("plain", "capped")):
         shown = [(colour, found[name][d], d) for d, colour in DOMAINS.items()]
         if name == "capped":
             aside = [(GREY, talk, None) for talk in found["random"].values()]
-            aside[0] = (*aside[0][:2], "all four, random direction")
-            shown = [*aside, *shown]
+            label = "all four, capped along\na random direction"
+            shown = [(*aside[0][:2], label), *aside[1:], *shown]
         for colour, talk, label in shown:
-            turns = range(1, len(talk["style"]) + 1)
             look = {"color": colour, "marker": "o", "markersize": 3}
+            if colour == GREY:
+                look = {"color": GREY, "linewidth": 1, "elinewidth": 0.7}
             projection = [p["mean"] for p in talk["projection"]]
             errors = [p["error"] for p in talk["projection"]]
+            turns = range(1, len(projection) + 1)
             axes[0, column].errorbar(turns, projection, errors, label=label, **look)
-            axes[1, column].errorbar(turns, *_bars(talk["style"]), **look)
+            if rows == 2:
+                axes[1, column].errorbar(turns, *_bars(talk["style"]), **look)
+                _share(axes[1, column])
         axes[0, column].set_title(name)
-        axes[1, column].set_xlabel("turn")
-        _share(axes[1, column])
-    axes[0, 0].set_ylabel("projection of the reply\n(last layer, 1 standard error)")
-    axes[1, 0].set_ylabel("replies in the\nAssistant's style")
-    for ax in axes[0]:
-        ax.legend(loc="best", fontsize=8)
+        axes[-1, column].set_xlabel("turn")
+    axes[0, 0].set_ylabel("projection of the reply\n(1 standard error)")
+    if rows == 2:
+        axes[1, 0].set_ylabel("replies in the\nAssistant's style")
+    axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
     return figure
 
 
@@ -267,7 +282,7 @@ def capability(found: dict):
 
 def base_and_chat(found: dict):
     """The same direction before post-training, and what it does to the base model."""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 4), layout="constrained")
     layers = [row["layer"] for row in found["layers"]]
     for key, colour, label in (
         ("pc1", BLUE, "PC1, chat and base"),
@@ -278,8 +293,8 @@ def base_and_chat(found: dict):
     left.set_xticks(layers)
     left.set_xlabel("layer")
     left.set_ylim(0, 1.03)
-    left.set_title("|cosine| before and after post-training")
-    left.legend(loc="best")
+    left.set_title("Cosine before and after post-training, unsigned")
+    _legend_below(left, 1)
 
     x = found["coefficients"]
     runs = [[at["archaic"]["rate"] for at in run] for run in found["random"]]
@@ -295,7 +310,7 @@ def base_and_chat(found: dict):
     right.set_xlabel("coefficient (mean residual norms)")
     right.set_title("The base model, steered along the chat model's axis")
     _share(right, "share of replies")
-    right.legend(loc="best", fontsize=8)
+    _legend_below(right, 1)
     return figure
 
 
@@ -339,11 +354,27 @@ def costs(found: dict):
     return figure
 
 
-# Name of the file, the experiment in `paper.reproduce`'s result, how it is drawn.
+def secrets(found: dict):
+    """How often a secret is given away, asked plainly and by way of a persona."""
+    figure, ax = _pyplot().subplots(figsize=(7, 2.8), layout="constrained")
+    names = ["plain", "capped", "steered +0.25", *(n for n in found if n.startswith("random"))]
+    for how, shift, strong in (("plain", -0.2, 0.55), ("persona", 0.2, 1.0)):
+        heights, errors = _bars([found[name][how] for name in names])
+        colours = [INK, BLUE, GOLD, *[GREY] * (len(names) - 3)]
+        ax.bar([i + shift for i in range(len(names))], heights, 0.36, yerr=errors, color=colours,
+               alpha=strong, error_kw={"elinewidth": 1})  # fmt: skip
+    ax.set_xticks(range(len(names)), [n.replace(" ", "\n") for n in names], fontsize=8.5)
+    ax.set_title("Secrets given away: asked plainly (light), by way of a persona (full)")
+    _share(ax, "share of replies")
+    return figure
+
+
+# Name of the file, the experiment in what `reproduce` returns, how it is drawn.
 FIGURES: list[tuple[str, str, Callable]] = [
     ("persona-space", "persona space", persona_space),
     ("steering", "steering", steering),
     ("jailbreaks", "jailbreaks", jailbreaks),
+    ("secrets", "secrets", secrets),
     ("drift", "drift", drift),
     ("prediction", "drift", prediction),
     ("capability", "capability", capability),
