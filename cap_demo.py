@@ -32,7 +32,7 @@ from minaxis.experiments import adoption, capability, jailbreak, random_directio
 from minaxis.files import read_json, write_json
 from minaxis.hooks import check_layers
 from minaxis.meter import bars, coloured, gauge, token_projections
-from minaxis.weights import ASSETS
+from minaxis.weights import find
 from minaxis.world import World
 
 
@@ -44,7 +44,7 @@ def arguments():
     add("--all", action="store_true", help="every experiment, with figures and a report")
     add("--scale", type=float, default=1.0, help="of --all: multiplies the numbers of questions")
     add("--write-readme", type=Path, nargs="+", metavar="FOLDER",
-        help="put the table of what --all wrote there into README.md")  # fmt: skip
+        help="put what --all wrote there into README.md and figures/")  # fmt: skip
     add("--axis", type=Path, help="axis file; None is out/MODEL/axis.pt")
     add("--system", default="", help="system prompt, for example a role")
     add("--layers", type=int, nargs="+", help="to cap; None is from 0.70 to 0.90 of the depth")
@@ -58,13 +58,21 @@ def arguments():
 def main():
     args = arguments()
     if args.write_readme:
-        report.write_readme(Path(__file__).parent / "README.md", args.write_readme)
+        write_readme(args.write_readme)
     elif args.messages:
         answer(args)
     elif args.all:
         everything(args)
     else:
         story(args)
+
+
+def write_readme(folders):
+    from minaxis.plots import draw
+
+    root = Path(__file__).parent
+    report.write_readme(root / "README.md", folders)
+    draw(report.read_run(folders[0])["results"], root / "figures")
 
 
 def answer(args):
@@ -109,8 +117,8 @@ def answer(args):
 
 
 def axis_path(args):
-    if args.axis is None and args.model == "tiny":
-        return ASSETS / "tiny-axis.pt"
+    if args.axis is None and is_tiny(args):
+        return find(args.model).with_name("tiny-axis.pt")  # train_tiny.py writes it there
     path = args.axis or cli.out(args) / "axis.pt"
     if not path.is_file():
         raise ValueError(
@@ -205,7 +213,7 @@ def everything(args):
     started = time.monotonic()
     if is_tiny(args):
         model, tokenizer, world = load_tiny(args)
-        base = "tiny-base" if args.model == "tiny" else Path(args.model).with_name("tiny-base.pt")
+        base = find(args.model).with_name("tiny-base.pt")
         base, _ = mx.load(base, args.dtype, args.device)
         results = paper.reproduce(model, base, tokenizer, world, args.seed, args.scale)
         out = args.out or Path("out/report")
