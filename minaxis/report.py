@@ -44,8 +44,12 @@ def _space(found: dict) -> list[Claim]:
     row, random = found["layers"][middle], found["random weights"][middle]
     cosine, chance = row["cos_pc1"], random["cos_pc1"]
     few, rank, count = found["components for 70 %"], row["default_rank_pc1"], len(found["roles"])
-    half = row["split_questions"]
-    return [
+    adoption = found["adoption"]
+    claims = [
+        Claim(
+            "The model plays the roles that it is given (else the axis is void): share in role",
+            "(none given)", adoption, None, verdict(adoption > 0.8, adoption > 0.5),
+        ),
         Claim(
             "The axis is close to PC1 of persona space: cosine, middle layer",
             "above .71 (sec. 2)", cosine, chance,
@@ -60,11 +64,16 @@ def _space(found: dict) -> list[Claim]:
             "1 (fig. 2)", rank, random["default_rank_pc1"],
             verdict(rank == 1, rank <= count / 4),
         ),
-        Claim(
-            "Halves that share no question agree on the axis: cosine",
-            "(none given)", half, random["split_questions"], verdict(half > 0.8, half > 0.5),
-        ),
     ]  # fmt: skip
+    if "correlation with s" in found:
+        s = abs(found["correlation with s"][middle])
+        claims.append(
+            Claim(
+                "A number that no text states orders the roles: its correlation with the axis",
+                "(only here)", s, None, verdict(s > 0.9, s > 0.6),
+            )
+        )  # fmt: skip
+    return claims
 
 
 def _steered(found: dict) -> list[Claim]:
