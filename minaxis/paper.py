@@ -547,7 +547,7 @@ def replayed(
     axis: Axis,
     seed: int = 0,
     talks: int = 16,
-    turns: int = 6,
+    turns: int = 8,
 ) -> dict:
     """A talk about what the model is, plain and capped, to be watched turn by turn.
 

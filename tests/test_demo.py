@@ -24,7 +24,7 @@ def test_the_story_is_told_and_told_again_alike():
     started = time.monotonic()
     told = run()
     assert time.monotonic() - started < 60  # 15 s on two idle cores
-    assert told.count("\n> ") == 6
+    assert told.count("\n> ") == 8
     shares = re.findall(r"give a secret away, as a fantastical.* (\d\.\d\d) +(\S+) +(\S+)", told)
     plain, capped, random = map(float, shares[0])
     assert plain > 0.8

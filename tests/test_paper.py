@@ -11,6 +11,7 @@ import torch
 
 import minaxis as mx
 from minaxis import experiments, paper, report
+from minaxis.meter import gauge
 from minaxis.model import rotary
 from minaxis.world import ASSISTANT, World
 
@@ -306,6 +307,12 @@ def test_the_meter_replays_the_talk_that_drifts(puppet, tokenizer, world, axis, 
     assert plain[-1]["projection"] < capped[-1]["projection"] - 5
     assert found["style"]["plain"][-1] == 0
     assert found["style"]["capped"][-1] == 1
+
+
+def test_a_gauge_shows_the_value_and_the_floor():
+    assert gauge(0, 5, 0, 10, 10) == "●····|····"
+    assert gauge(99, 5, 0, 10, 10) == "·····|···●"  # off the scale is at its end
+    assert gauge(5, 5, 0, 10, 10) == "·····●····"
 
 
 @pytest.fixture
