@@ -70,9 +70,10 @@ def main():
 def write_readme(folders):
     from minaxis.plots import draw
 
-    root = Path(__file__).parent
-    report.write_readme(root / "README.md", folders)
-    draw(report.read_run(folders[0])["results"], root / "figures")
+    root, runs = Path(__file__).parent, [report.read_run(folder) for folder in folders]
+    report.write_readme(root / "README.md", runs)
+    results = runs[0]["results"]
+    draw(results, root / "figures" / report.kind(results))
 
 
 def answer(args):

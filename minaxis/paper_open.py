@@ -128,10 +128,14 @@ def steering_sweep(
             "role-play": rate(roles.adopted(texts[len(who) + len(checked) :])),
         }
 
+    along = {c: measure(axis, c) for c in coefficients}
     return {
         "coefficients": list(coefficients),
-        "axis": [measure(axis, c) for c in coefficients],
-        "random": [[measure(aside, c) for c in coefficients] for aside in controls],
+        "axis": list(along.values()),
+        # Pushed by nothing, every direction is the same: that costs no second run.
+        "random": [
+            [measure(aside, c) if c else along[c] for c in coefficients] for aside in controls
+        ],
     }
 
 

@@ -14,7 +14,7 @@ import torch
 from minaxis import __version__
 from minaxis.files import read_json, write_bytes, write_json
 
-BEGIN, END = "<!-- results begin -->", "<!-- results end -->"
+MARKS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def verdict(holds: bool, partly: bool) -> str:
 
 def claims(results: dict) -> list[Claim]:
     """Every claim that these results speak about: of `paper.reproduce`, or of the other one."""
-    told = _OPEN if "secrets" in results else _TINY
+    told = _OPEN if kind(results) == "open" else _TINY
     return [claim for name, tell in told.items() for claim in tell(results[name])]
 
 
@@ -456,14 +456,19 @@ def table(runs: Sequence[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_readme(path: Path, folders: Sequence[Path]) -> None:
-    """Put the table of these report folders between the README's markers."""
+def kind(results: dict) -> str:
+    """Which experiments these are: "tiny", of paper.py, or "open", of paper_open.py."""
+    return "open" if "secrets" in results else "tiny"
+
+
+def write_readme(path: Path, runs: Sequence[dict]) -> None:
+    """Put the table of these runs between the README's markers for their kind."""
     text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{path}: expected one {BEGIN} and one {END}, to put the table between")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    new = f"{before}{BEGIN}\n{table([read_run(f) for f in folders])}{END}{after}"
-    write_bytes(path, new.encode())
+    begin, end = (mark.format(kind(runs[0]["results"])) for mark in MARKS)
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{path}: expected one {begin} and one {end}, to put the table between")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    write_bytes(path, f"{before}{begin}\n{table(runs)}{end}{after}".encode())
 
 
 def write_html(path: Path, run: dict, figures: dict[str, str]) -> None:

@@ -371,19 +371,20 @@ def test_the_readmes_table_is_replaced_and_nothing_else(results, tmp_path):
     for seed in (0, 1):
         about = {"model": "puppet", "seed": seed}
         report.write_run(tmp_path / str(seed), results, about, 1.0)
-    folders = [tmp_path / "0", tmp_path / "1"]
-    readme.write_text(f"before\n{report.BEGIN}\nformer\n{report.END}\nafter\n")
-    report.write_readme(readme, folders)
+    runs = [report.read_run(tmp_path / seed) for seed in ("0", "1")]
+    begin, end = (mark.format("tiny") for mark in report.MARKS)
+    readme.write_text(f"before\n{begin}\nformer\n{end}\nafter\n")
+    report.write_readme(readme, runs)
     once = readme.read_text()
-    assert once.startswith(f"before\n{report.BEGIN}\n| the paper's claim")
-    assert once.endswith(f"{report.END}\nafter\n")
+    assert once.startswith(f"before\n{begin}\n| the paper's claim")
+    assert once.endswith(f"{end}\nafter\n")
     assert "former" not in once
     assert "puppet (seed 0), puppet (seed 1)" in once
-    report.write_readme(readme, folders)
+    report.write_readme(readme, runs)
     assert readme.read_text() == once
     readme.write_text("no markers")
-    with pytest.raises(ValueError, match="expected one <!-- results begin -->"):
-        report.write_readme(readme, folders)
+    with pytest.raises(ValueError, match="expected one <!-- results of tiny begin -->"):
+        report.write_readme(readme, runs)
 
 
 def test_runs_that_disagree_are_told_apart(results):
