@@ -38,7 +38,6 @@ from minaxis.world import World
 
 def arguments():
     p = cli.parser(__doc__)
-    p.set_defaults(model="tiny")
     add = p.add_argument
     add("messages", nargs="*", help="what the user says, one turn each")
     add("--all", action="store_true", help="every experiment, with figures and a report")
@@ -118,7 +117,7 @@ def answer(args):
 
 
 def axis_path(args):
-    if args.axis is None and is_tiny(args):
+    if args.axis is None and cli.is_tiny(args):
         return find(args.model).with_name("tiny-axis.pt")  # train_tiny.py writes it there
     path = args.axis or cli.out(args) / "axis.pt"
     if not path.is_file():
@@ -137,12 +136,8 @@ def show(tokenizer, way, answer, along, mean, low, high):
         print(f"\n{way:8s} {mean:7.1f}  {bars(along, low, high)}\n{tokenizer.decode(answer)}")
 
 
-def is_tiny(args):
-    return args.model == "tiny" or Path(args.model).suffix == ".pt"
-
-
 def load_tiny(args):
-    if not is_tiny(args):
+    if not cli.is_tiny(args):
         raise ValueError(
             f"without messages this tells the tiny model's story; give {args.model} something to "
             "answer, or --all"
@@ -212,7 +207,7 @@ def everything(args):
     from minaxis.plots import draw
 
     started = time.monotonic()
-    if is_tiny(args):
+    if cli.is_tiny(args):
         model, tokenizer, world = load_tiny(args)
         base = find(args.model).with_name("tiny-base.pt")
         base, _ = mx.load(base, args.dtype, args.device)

@@ -1,6 +1,7 @@
 """Fit the Assistant Axis of a model, and say how far to trust it.
 
-    python fit_axis.py --model smollm2        # 4 minutes on two cores
+    python fit_axis.py                        # the tiny model: 10 s on two cores
+    python fit_axis.py --model smollm2        # 5 minutes
 
 Every role answers every question; the axis is the default Assistant's mean activation minus the
 roles'. Beside each number stands its control: the same responses read by a copy of the model with
@@ -17,23 +18,26 @@ import torch
 import minaxis as mx
 from minaxis import cli
 from minaxis.axis import layer_table
+from minaxis.experiments import in_role, script
 from minaxis.files import write_json
-from minaxis.roles import ASSETS, DEFAULT
+from minaxis.roles import DEFAULT
+from minaxis.world import World
 
 
 def arguments():
     p = cli.parser(__doc__)
     add = p.add_argument
-    add("--roles", type=Path, default=ASSETS / "roles.json", help=".json file, or a folder")
-    add("--questions", type=Path, default=ASSETS / "questions.json", help=".json or .jsonl")
+    add("--roles", type=Path, help=".json file, or a folder; None is built in")
+    add("--questions", type=Path, help=".json or .jsonl; None is built in")
     add("--n-roles", type=int, help="this many, evenly over the list; None is all")
     add("--n-prompts", type=int, default=2, help="system prompts a role")
-    add("--n-questions", type=int, default=4, help="the first of the list")
+    add("--n-questions", type=int, help="the first of the list; None is 4, of the tiny world all")
     add("--default-samples", type=int, default=4, help="answers of the default to each prompt")
     add("--tokens", type=int, default=48, help="most tokens a response")
     add("--batch-size", type=int, default=64, help="responses at once")
     add("--position", choices=["mean", "start"], default="mean", help="see minaxis/collect.py")
-    add("--filter", action="store_true", help="use only responses in role; see minaxis/judge.py")
+    add("--filter", action="store_true", help="use only responses in role, as is always done in "
+        "the tiny world, where the judge is exact; see minaxis/judge.py")  # fmt: skip
     add("--no-control", action="store_true", help="leave out the random weights")
     add("--out", type=Path, help="folder; None is out/MODEL")
     return p.parse_args()
@@ -43,8 +47,10 @@ def main():
     args, started = arguments(), time.monotonic()
     model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
     out = args.out or cli.out(args)
-    roles = choose(mx.read_roles(args.roles), args)
-    questions = mx.read_questions(args.questions)[: args.n_questions]
+    world = World() if cli.is_tiny(args) else None
+    if world:
+        torch.set_num_threads(1)  # its matrices are so small that two threads would mostly wait
+    roles, questions = choose(args, world)
     print(
         f"{model.config.name}: {len(roles) - 1} roles and the default, {len(questions)} questions,"
         f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} tokens"
@@ -53,9 +59,14 @@ def main():
         model, tokenizer, roles, questions, args.tokens, args.temperature, args.top_p,
         args.seed, args.batch_size, out / "rollouts",
     )  # fmt: skip
-    scores, threshold = mx.judge(model, tokenizer, rollouts)
-    adopted = {role: s > threshold for role, s in scores.items()}
-    axis = mx.fit_axis(rollouts, adopted if args.filter else None, args.position)
+    if world:
+        adopted, judged = in_role(world, rollouts), {}
+    else:
+        scores, threshold = mx.judge(model, tokenizer, rollouts)
+        adopted = {role: s > threshold for role, s in scores.items()}
+        judged = {"threshold": threshold, "scores": {r: s.tolist() for r, s in scores.items()}}
+    filtered = args.filter or world is not None
+    axis = mx.fit_axis(rollouts, adopted if filtered else None, args.position)
     axis.adoption = {role: a.float().mean().item() for role, a in adopted.items()}
     control = (
         None if args.no_control else layer_table(random_axis(model, tokenizer, rollouts, args))
@@ -68,12 +79,8 @@ def main():
     print_layers(table, control, len(axis.roles) + 1)
     print_roles(order, default, axis.adoption, middle)
     mean_adoption = sum(axis.adoption.values()) / len(axis.adoption)
-    print(
-        f"\nRole adoption: {mean_adoption:.0%} of the responses gain more than {threshold:.3f} nats"
-        " a token from their role's prompt.\nOf the default's own, 5 % gain as much from their "
-        "neutral prompt. An axis of roles that are not adopted is void."
-    )
-    in_role = compare_filtered(rollouts, adopted, axis, args.position, middle)
+    print_adoption(mean_adoption, judged)
+    in_role_only = None if filtered else compare_filtered(rollouts, adopted, axis, args, middle)
 
     axis.save(out / "axis.pt")
     rollouts.write_jsonl(out / "responses.jsonl")
@@ -86,9 +93,8 @@ def main():
         "roles": [{"role": r, "projection": p, "adoption": axis.adoption[r]} for p, r in order],
         "default_projection": default,
         "adoption": mean_adoption,
-        "judge_threshold": threshold,
-        "judge_scores": {role: s.tolist() for role, s in scores.items()},
-        "in_role_only": in_role,
+        "judge": judged,
+        "in_role_only": in_role_only,
     }
     write_json(out / "report.json", report)
     print(f"\n{out}/axis.pt, report.json, responses.jsonl written in {report['seconds']:.0f} s")
@@ -100,9 +106,9 @@ def random_axis(model, tokenizer, rollouts, args):
     return mx.fit_axis(mx.replay(random, tokenizer, rollouts), position=args.position)
 
 
-def compare_filtered(rollouts, adopted, axis, position, layer):
+def compare_filtered(rollouts, adopted, axis, args, layer):
     try:
-        other = mx.fit_axis(rollouts, adopted, position)
+        other = mx.fit_axis(rollouts, adopted, args.position)
     except ValueError as e:
         print(f"Of responses in role alone no axis can be fitted: {e}")
         return None
@@ -117,7 +123,16 @@ def compare_filtered(rollouts, adopted, axis, position, layer):
     return {"cosine": cosine, "left_out": left_out, **row}
 
 
-def choose(roles, args):
+def choose(args, world):
+    """Roles with their prompts, and questions: those of the files or built in, so many of each."""
+    if world:
+        roles, questions = script(world, args.seed)
+    else:
+        roles, questions = mx.read_roles(), mx.read_questions()[:4]
+    roles = mx.read_roles(args.roles) if args.roles else roles
+    if args.questions or args.n_questions is not None:
+        questions = mx.read_questions(args.questions) if args.questions else questions
+        questions = questions[: args.n_questions]
     names = [r for r in roles if r != DEFAULT]
     count = len(names) if args.n_roles is None else args.n_roles
     if not 2 <= count <= len(names):
@@ -128,10 +143,22 @@ def choose(roles, args):
     names = [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
     # The axis is the difference of two means. One rests on all the roles' responses, the other on
     # the default's alone: so the default answers more often.
-    return {
+    roles = {
         DEFAULT: roles[DEFAULT] * args.default_samples,
         **{r: roles[r][: args.n_prompts] for r in names},
     }
+    return roles, questions
+
+
+def print_adoption(mean, judged):
+    if not judged:
+        print(f"\nRole adoption: {mean:.0%} of the responses are spoken by their role (exact).")
+        return
+    print(
+        f"\nRole adoption: {mean:.0%} of the responses gain more than {judged['threshold']:.3f} "
+        "nats a token from their role's prompt.\nOf the default's own, 5 % gain as much from "
+        "their neutral prompt. An axis of roles that are not adopted is void."
+    )
 
 
 def print_layers(table, control, count):

@@ -35,7 +35,7 @@ def bare_parser(doc: str) -> argparse.ArgumentParser:
 def parser(doc: str) -> argparse.ArgumentParser:
     """As `bare_parser`, with what a script needs that asks a model something."""
     p = bare_parser(doc)
-    p.add_argument("--model", default="smollm2", help="smollm2, organisation/name, folder or .gguf")
+    p.add_argument("--model", default="tiny", help="tiny, smollm2, organisation/name, or a path")
     p.add_argument("--download", action="store_true", help="organisation/name, if it is not here")
     p.add_argument("--temperature", type=float, default=0.7, help="of sampling; 0 is greedy")
     p.add_argument("--top-p", type=float, default=0.9, help="of nucleus sampling")
@@ -43,10 +43,15 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return p
 
 
+def is_tiny(args: argparse.Namespace) -> bool:
+    """Is the model one of the tiny world, the embedded one or a .pt of train_tiny.py?"""
+    return args.model in ("tiny", "tiny-base") or Path(args.model).suffix == ".pt"
+
+
 def out(args: argparse.Namespace) -> Path:
     """Where a model's results are: out/MODEL."""
     path = Path(args.model)
-    return Path("out") / (path.stem if path.suffix == ".gguf" else path.resolve().name)
+    return Path("out") / (path.stem if path.suffix in (".gguf", ".pt") else path.resolve().name)
 
 
 def settings(args: argparse.Namespace) -> dict:

@@ -22,7 +22,7 @@ from minaxis.chat import Message, encode_chat
 from minaxis.collect import Rollouts, collect, replay, respond
 from minaxis.generate import batches, draws
 from minaxis.model import Transformer
-from minaxis.roles import DEFAULT
+from minaxis.roles import DEFAULT, Roles
 from minaxis.tokenizer import Tokenizer
 from minaxis.world import ASSISTANT, Question, Reading, World
 
@@ -213,17 +213,26 @@ def drift(
     return found
 
 
-def play(model, tokenizer, world: World, seed: int = 0, samples: int = 2) -> Rollouts:
-    """The rollouts that the tiny world's axis is fitted on: every character, and the default.
+def script(world: World, seed: int = 0, samples: int = 2) -> tuple[Roles, list[str]]:
+    """Roles and questions of the tiny world, for `collect`; so many questions a topic.
 
-    The default is asked under no system prompt and under those that name the Assistant, four
-    times each: the axis is a difference of two means, and this one has no other roles to rest on.
+    The default is asked under no system prompt and under those that name the Assistant.
     """
     rng = Random(seed)
     topics = [t for t in world.topics if "refuse" not in world.topics[t]]
     questions = [world.question(t, rng).text for t in topics for _ in range(samples)]
     neutral = ["", *(p.format(name=ASSISTANT) for p in world.instructions)]
-    roles = {DEFAULT: neutral * 4} | {n: p[:2] for n, p in world.roles().items()}
+    return {DEFAULT: neutral} | world.roles(), questions
+
+
+def play(model, tokenizer, world: World, seed: int = 0, samples: int = 2) -> Rollouts:
+    """The rollouts that the tiny world's axis is fitted on: every character, and the default.
+
+    The default answers four times as often: the axis is a difference of two means, and this one
+    has no other roles to rest on.
+    """
+    roles, questions = script(world, seed, samples)
+    roles = {r: prompts * 4 if r == DEFAULT else prompts[:2] for r, prompts in roles.items()}
     return collect(model, tokenizer, roles, questions, TOKENS, seed=seed, batch_size=128)
 
 
