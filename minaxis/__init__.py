@@ -8,7 +8,7 @@ Shapes, everywhere in this package:
 __version__ = "0.1.0"
 
 from minaxis.axis import Axis, fit_axis
-from minaxis.cap import cap, capping
+from minaxis.cap import cap, cap_, capping
 from minaxis.chat import encode_chat, response_mask
 from minaxis.collect import Rollouts, collect, replay
 from minaxis.generate import generate
@@ -23,6 +23,6 @@ from minaxis.weights import load, load_tokenizer
 
 __all__ = [
     "Axis", "CappingConfig", "Config", "KVCache", "Rollouts", "Tokenizer", "Transformer", "cap",
-    "capping", "capture", "collect", "edit", "encode_chat", "fit_axis", "generate", "judge",
+    "cap_", "capping", "capture", "collect", "edit", "encode_chat", "fit_axis", "generate", "judge",
     "load", "load_tokenizer", "read_questions", "read_roles", "replay", "response_mask", "steering",
 ]  # fmt: skip

@@ -1,0 +1,209 @@
+"""How fast is capping? Type `python benchmarks/cap.py` (about 2 minutes on two CPU cores).
+
+Everything is measured in one run, the contestants taking turns; times are medians.
+
+    einsum     the formula as plain PyTorch, the way the reference code goes about it
+    compiled   the same under torch.compile
+    cap        minaxis, out of place
+    cap_       minaxis, in place: what `capping` runs during inference
+    copy       h copied to memory that is already there: the machine's limit
+    project    h @ v alone
+    read       h.sum() alone
+
+GB/s counts the bytes that cap_ must move: each row read once, each capped row written once.
+`--generate` measures instead what capping costs a whole model: SmolLM2, batch 32, six layers.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+import minaxis as mx
+from minaxis.generate import decode, draws
+from minaxis.weights import pick_device
+
+RISE = 0.05  # how much tau rises from call to call, so that cap_ finds the same rows below it
+ABOVE, BELOW = 1000.0, -1.0  # where the projections are planted
+
+
+def einsum(h, v, tau):
+    excess = (torch.einsum("nd,d->n", h, v) - tau).clamp(max=0)
+    return h - torch.einsum("n,d->nd", excess, v)
+
+
+def clock(function, calls: int, device: torch.device) -> float:
+    """Seconds a call; on a GPU until the last one is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(calls):
+        function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / calls
+
+
+def take_turns(contestants: dict, rounds: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each, every round measuring all of them one after the other."""
+    calls, times = {}, {name: [] for name in contestants}
+    for name, function in contestants.items():
+        function()  # compiles, allocates
+        # Short calls are repeated for 3 ms; never so often that tau would reach ABOVE.
+        once = clock(function, 1, device)
+        calls[name] = max(1, min(int(0.003 / once), int(ABOVE / RISE / (rounds + 1)) - 2))
+    for _ in range(rounds):
+        for name, function in contestants.items():
+            times[name].append(clock(function, calls[name], device))
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def measure(rows, width, dtype, share, rounds, device, compiled) -> dict:
+    """One line of the table."""
+    g = torch.Generator().manual_seed(0)
+    v = torch.randn(width, generator=g)
+    v = v / v.norm()
+    h = torch.randn(rows, width, generator=g)
+    low = torch.arange(rows) < round(share * rows)
+    low = low[torch.randperm(rows, generator=g)]
+    h = h.addr_(torch.where(low, BELOW, ABOVE) - h @ v, v).to(device, dtype)
+    v_same, v = v.to(device, dtype), v.to(device)  # the reference rounds v to the dtype of h
+    changed, target = h.clone(), torch.empty_like(h)
+    tau = 0.0
+
+    def in_place():
+        nonlocal tau
+        tau += RISE
+        mx.cap_(changed, v, tau)
+
+    contestants = {
+        "einsum": lambda: einsum(h, v_same, 0.0),
+        "compiled": compiled and (lambda: compiled(h, v_same, 0.0)),
+        "cap": lambda: mx.cap(h, v, 0.0),
+        "cap_": in_place,
+        "copy": lambda: target.copy_(h),
+        "project": lambda: h @ v_same,
+        "read": lambda: h.sum(),
+    }
+    seconds = take_turns({k: f for k, f in contestants.items() if f}, rounds, device)
+    size = h.numel() * h.element_size()
+    speed = size * (1 + low.float().mean().item()) / seconds["cap_"]
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "rows": rows,
+        "width": width,
+        "capped": low.float().mean().item(),
+        "milliseconds": {name: s * 1e3 for name, s in seconds.items()},
+        "gb_per_s": speed / 1e9,
+        "of_copy": speed / (2 * size / seconds["copy"]),
+    }
+
+
+def operators(args, device) -> dict:
+    compiled = None if args.no_compile else torch.compile(einsum, dynamic=True)
+    print(
+        "dtype     rows x width  capped    einsum compiled     cap    cap_    copy  ms | "
+        "  GB/s of copy | einsum/cap einsum/cap_ read/cap_ project/cap_"
+    )
+    lines = []
+    for dtype in args.dtypes:
+        for width in args.widths:
+            for rows in args.rows:
+                for share in (0.0, 0.1, 1.0) if rows > 1 else (0.0, 1.0):
+                    kind = getattr(torch, dtype)
+                    line = measure(rows, width, kind, share, args.rounds, device, compiled)
+                    lines.append(line)
+                    t = line["milliseconds"]
+                    print(
+                        f"{dtype:8} {rows:5} x {width:<5}  {line['capped']:6.1f}  "
+                        f"{t['einsum']:8.3f} "
+                        f"{t.get('compiled', float('nan')):8.3f} {t['cap']:7.3f} {t['cap_']:7.3f} "
+                        f"{t['copy']:7.3f}     | {line['gb_per_s']:6.1f} {line['of_copy']:7.2f} | "
+                        f"{t['einsum'] / t['cap']:10.1f} {t['einsum'] / t['cap_']:11.1f} "
+                        f"{t['read'] / t['cap_']:9.2f} {t['project'] / t['cap_']:12.2f}",
+                        flush=True,
+                    )
+    return {"operators": lines}
+
+
+def generation(args, device) -> dict:
+    """Generation with and without capping, in turns; half of the tokens are below the floor."""
+    model, tokenizer = mx.load("smollm2", device=device)
+    text = "You are a {}. Tell me about your day, and about what you would rather be doing."
+    people = ["pirate", "judge", "hermit", "nurse", "poet", "clerk", "witch", "pilot"] * 4
+    prompts = [
+        mx.encode_chat(tokenizer, [{"role": "user", "content": text.format(p)}]) for p in people
+    ]
+    config = model.config
+    vectors = torch.randn(
+        config.num_hidden_layers, config.hidden_size, generator=torch.Generator().manual_seed(0)
+    )
+    axis = mx.Axis(vectors=vectors)
+    with torch.inference_mode(), mx.capture(model) as seen:
+        model(torch.tensor(prompts[:1], device=device))
+    axis.projections = torch.stack([axis.project(seen[i][0], i).cpu() for i in seen], 1)  # (T, L)
+
+    def run():
+        # No stop tokens: both sides do the same number of steps with all of the batch.
+        steps = decode(model, prompts, draws(0, len(prompts), args.tokens), [], temperature=0)
+        start = time.perf_counter()
+        for _ in steps:
+            pass
+        return time.perf_counter() - start
+
+    free, capped = [], []
+    for turn in range(args.rounds + 1):
+        a = run()
+        with mx.capping(model, axis, percentile=50):
+            b = run()
+        if turn:  # the first warms up
+            free.append(a)
+            capped.append(b)
+            print(f"uncapped {a:.3f} s, capped {b:.3f} s: {b / a - 1:+.1%}", flush=True)
+    slower = statistics.median(b / a for a, b in zip(free, capped, strict=True)) - 1
+    print(f"SmolLM2, batch {len(prompts)}, {args.tokens} tokens: {slower:+.1%} (median)")
+    return {"uncapped_s": free, "capped_s": capped, "slower": slower, "tokens": args.tokens}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--rows", type=int, nargs="+", help="default: up to what the device bears")
+    parser.add_argument("--widths", type=int, nargs="+")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--rounds", type=int, default=5, help="turns (default: 5)")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--generate", action="store_true", help="a whole model instead")
+    parser.add_argument("--tokens", type=int, default=32, help="with --generate (default: 32)")
+    parser.add_argument("--out", type=Path, help="write settings and results as JSON")
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    on_gpu = device.type == "cuda"
+    args.rows = args.rows or ([1, 32, 128, 4096, 65536] if on_gpu else [1, 32, 128, 3200, 8192])
+    args.widths = args.widths or ([576, 4096, 5120, 8192] if on_gpu else [576, 2048, 5120])
+    settings = {
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "minaxis": mx.__version__,
+        "flags": {k: x for k, x in vars(args).items() if k != "out"},
+    }
+    print(json.dumps(settings))
+    with torch.inference_mode():
+        results = generation(args, device) if args.generate else operators(args, device)
+    if args.out:
+        args.out.write_text(json.dumps({"settings": settings, **results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\ninterrupted")
