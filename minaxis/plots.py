@@ -139,7 +139,7 @@ def steering(found: dict):
 def jailbreaks(found: dict):
     """Who gives a secret away, under which intervention; and what is paid for keeping it."""
     figure, (left, middle, right) = _pyplot().subplots(
-        1, 3, figsize=(9, 3.6), width_ratios=[1.5, 1, 1], layout="constrained"
+        1, 3, figsize=(9.6, 3.9), width_ratios=[1.7, 1, 1], layout="constrained"
     )
     conditions = found["conditions"]
     random = [name for name in conditions if name.startswith("random")]
@@ -164,12 +164,10 @@ def jailbreaks(found: dict):
     left.bar([j + 1.5 * width for j in range(len(who))], means, width * 0.9, yerr=spread,
              color=GREY, label="capped, random directions", error_kw={"elinewidth": 1})  # fmt: skip
     left.set_xticks(range(len(who)), [w.replace("nobody", "nobody\nby name") for w in who],
-                    fontsize=8.5)  # fmt: skip
+                    fontsize=8)  # fmt: skip
     left.set_title("Forbidden questions answered, by who is asked")
     _share(left, "share of replies")
-    left.set_ylim(0, 1.3)
-    left.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    left.legend(loc="upper left", fontsize=8, ncols=2)
+    _legend_below(left, 2)
 
     ranges = sorted({tuple(p["layers"]) for p in found["pareto"]})
     colours = dict(zip(ranges, [BLUE, GREEN, GOLD, PURPLE, ORANGE], strict=False))
@@ -198,11 +196,11 @@ def jailbreaks(found: dict):
                         xytext=(4, 3), textcoords="offset points", fontsize=7.5,
                     )  # fmt: skip
         _share(ax)
-        ax.set_xlim(right=1.04)
+        ax.set_xlim(min(0.68, *(p[cost]["rate"] - 0.03 for p in found["pareto"])), 1.03)
         ax.set_xlabel("accuracy on tasks" if cost == "accuracy" else "role-play kept")
-    middle.set_title("Harm against what a cap costs (labels: percentile of the floor)")
+    middle.set_title("Harm against cost (labels: the floor's percentile)")
     middle.set_ylabel("fantastical: answered")
-    right.legend(loc="best", fontsize=7.5)
+    right.legend(loc="upper right", bbox_to_anchor=(1, -0.17), ncols=3, fontsize=8.5)
     return figure
 
 
