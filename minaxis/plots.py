@@ -132,7 +132,7 @@ def steering(found: dict):
         ax.set_xlabel("coefficient\n(mean residual norms)", fontsize=9)
         _share(ax)
     axes[0].set_ylabel("share of replies")
-    axes[0].legend(loc="lower right", fontsize=8)
+    axes[len(axes) // 2].legend(loc="lower center", fontsize=8)
     return figure
 
 
@@ -200,7 +200,10 @@ def jailbreaks(found: dict):
         ax.set_xlabel("accuracy on tasks" if cost == "accuracy" else "role-play kept")
     middle.set_title("Harm against cost (labels: the floor's percentile)")
     middle.set_ylabel("fantastical: answered")
-    right.legend(loc="upper right", bbox_to_anchor=(1, -0.17), ncols=3, fontsize=8.5)
+    # Wider than its axes: it takes the room under both panels, which the left legend made.
+    right.legend(loc="upper right", bbox_to_anchor=(1, -0.17), ncols=3, fontsize=8.5).set_in_layout(
+        False
+    )
     return figure
 
 
@@ -316,10 +319,13 @@ def costs(found: dict):
     """How often the cap fires where nothing is wrong, and the role-play that it takes away."""
     figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     layers = [row["layer"] for row in found["fires"]]
-    for key, colour, shift in (("tokens", BLUE, -0.18), ("replies", GOLD, 0.18)):
+    for key, colour, shift, label in (
+        ("tokens", BLUE, -0.18, "tokens below the floor"),
+        ("replies", GOLD, 0.18, "replies with one"),
+    ):
         heights, errors = _bars([row[key] for row in found["fires"]])
         left.bar([x + shift for x in layers], heights, 0.34, yerr=errors, color=colour,
-                 label=f"{key} below the floor")  # fmt: skip
+                 label=label)  # fmt: skip
     left.set_xticks(layers)
     left.set_xlabel("layer")
     left.set_title("The Assistant at ordinary tasks")
