@@ -124,9 +124,6 @@ def ways(model: Transformer, axis: Axis, controls: Sequence[Axis]) -> dict[str, 
     return {"plain": nullcontext, "capped": capped(axis), **random}
 
 
-# 1
-
-
 def persona_space(axis: Axis, untrained: Axis) -> dict:
     """Where roles and the Assistant lie (paper: section 2, figures 1, 2, 15 to 18 and 27).
 
@@ -155,9 +152,6 @@ def persona_space(axis: Axis, untrained: Axis) -> dict:
             for name, place, cosine in zip(["default", *axis.roles], places, cosines, strict=True)
         },
     }
-
-
-# 2
 
 
 def steering_sweep(
@@ -198,9 +192,6 @@ def steering_sweep(
         "axis": [measure(axis, c) for c in coefficients],
         "random": [[measure(aside, c) for c in coefficients] for aside in controls],
     }
-
-
-# 3
 
 
 def jailbreaks(
@@ -258,9 +249,6 @@ def jailbreaks(
         "pareto": [point(axis, layers, p) for layers in ranges for p in PERCENTILES],
         "pareto random": [point(controls[0], ranges[0], p) for p in PERCENTILES],
     }
-
-
-# 4
 
 
 def drift(
@@ -382,9 +370,6 @@ def embedding(model: Transformer, tokenizer: Tokenizer, text: str) -> Tensor:
     return seen[1][0].mean(0).float().cpu()
 
 
-# 5
-
-
 def capabilities(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -418,9 +403,6 @@ def capabilities(
         "capped": changes.pop("capped"),
         "random": list(changes.values()),
     }
-
-
-# 6
 
 
 def base_and_chat(
@@ -475,9 +457,6 @@ def base_and_chat(
         "steered": [measure(axis, c) for c in coefficients],
         "random": [[measure(aside, c) for c in coefficients] for aside in controls],
     }
-
-
-# 7
 
 
 def costs(

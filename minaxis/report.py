@@ -1,6 +1,6 @@
 """What held and what did not: the table of claims, the one-page report, the README's fragment.
 
-A verdict is a rule written down here, before any run: `holds`, `partly` or `not`.
+A verdict is a rule that is written down here, the same for every run: `holds`, `partly` or `not`.
 """
 
 import html

@@ -1,6 +1,7 @@
 """The open model's experiments, on a puppet (see test_paper.py): what a planted direction does to
 its words is found, and nothing where there is none."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -118,3 +119,40 @@ def test_role_play_is_judged_by_the_plain_models_likelihood(tiny, tokenizer):
     assert play.adopted(replies) == [True, True]
     play.threshold = 1e9
     assert play.adopted(replies) == [False, False]
+
+
+def test_capability_finds_a_planted_loss_and_none_without(
+    puppet,
+    tokenizer,
+    axis,
+    controls,
+    v,
+    monkeypatch,  # noqa: F811
+):
+    perform(monkeypatch, v, planted=True)
+    found = paper_open.capability(puppet, tokenizer, axis, controls, Roles())
+    assert found["plain"]["right"]["rate"] == 1 / 24  # it says Paris to everything
+    assert found["capped"]["right"]["difference"] == 0
+    assert found["perplexity"]["plain"] > 1
+    real = paper_open.answer
+
+    def answer(model, *arguments):
+        texts, means = real(model, *arguments)
+        hooks = any(len(block._forward_hooks) for block in model.model.layers)
+        return (["Arr!"] * len(texts) if hooks else texts), means
+
+    monkeypatch.setattr(paper_open, "answer", answer)
+    found = paper_open.capability(puppet, tokenizer, axis, controls, Roles())
+    assert found["capped"]["right"]["lost"] == 1
+    assert found["capped"]["role-play"]["gained"] == 1
+
+
+def test_fires_counts_tokens_below_the_floor(tiny, tokenizer):
+    roles = {"default": ["", "Be yourself."], "moon": ["You are the moon."], "gull": ["A gull."]}
+    rollouts = mx.collect(tiny, tokenizer, roles, ["Hi?", "Who?"], 8)
+    fitted = mx.fit_axis(rollouts)
+    for shift, share in ((1e6, 1), (-1e6, 0)):
+        moved = replace(fitted, projections=fitted.projections + shift)
+        rows = paper_open.fires(tiny, tokenizer, moved, rollouts)
+        assert {row["tokens"]["rate"] for row in rows} == {share}
+        assert {row["replies"]["rate"] for row in rows} == {share}
