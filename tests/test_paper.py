@@ -42,7 +42,7 @@ def puppet(tokenizer):
     config = mx.Config(
         vocab_size=tokenizer.vocab_size, hidden_size=WIDTH, intermediate_size=8,
         num_hidden_layers=LAYERS, num_attention_heads=2, num_key_value_heads=2, head_dim=12,
-        max_position_embeddings=512, name="puppet",
+        max_position_embeddings=1024, name="puppet",
     )  # fmt: skip
     model = mx.Transformer(config).initialise(torch.Generator().manual_seed(0)).eval()
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """The open model's experiments, on a puppet (see test_paper.py): what a planted direction does to
 its words is found, and nothing where there is none."""
 
+# ruff: noqa: F811 (pytest finds fixtures by the names of arguments)
 from dataclasses import replace
 from random import Random
 
@@ -36,7 +37,7 @@ def test_a_word_is_found_as_a_word():
     assert not paper_open.says("He said: aim at 42.", [" ai ", "4"])
 
 
-def perform(monkeypatch, v, planted, drifting=0.0):  # noqa: F811
+def perform(monkeypatch, v, planted, drifting=0.0):
     """Planted: only near the Assistant's end of v it keeps secrets and says what it is."""
 
     def answer(model, tokenizer, conversations, seed, tokens=0):
@@ -77,7 +78,7 @@ class Roles:
 
 
 @pytest.mark.parametrize("planted", [True, False])
-def test_secrets_and_steering(puppet, axis, controls, v, monkeypatch, planted):  # noqa: F811
+def test_secrets_and_steering(puppet, axis, controls, v, monkeypatch, planted):
     perform(monkeypatch, v, planted)
     found = paper_open.secrets(puppet, None, axis, controls)
     assert found["plain"]["plain"]["rate"] == found["capped"]["persona"]["rate"] == 0
@@ -96,7 +97,7 @@ def test_secrets_and_steering(puppet, axis, controls, v, monkeypatch, planted): 
 
 
 @pytest.mark.parametrize("drifting", [1.0, 0.0])
-def test_drift(puppet, tokenizer, axis, controls, v, monkeypatch, drifting):  # noqa: F811
+def test_drift(puppet, tokenizer, axis, controls, v, monkeypatch, drifting):
     perform(monkeypatch, v, planted=True, drifting=drifting)
     found = paper_open.drift(puppet, tokenizer, axis, controls)
     for domain in WORDS["talks"]:
@@ -127,7 +128,7 @@ def test_capability_finds_a_planted_loss_and_none_without(
     axis,
     controls,
     v,
-    monkeypatch,  # noqa: F811
+    monkeypatch,
 ):
     perform(monkeypatch, v, planted=True)
     found = paper_open.capability(puppet, tokenizer, axis, controls, Roles())
