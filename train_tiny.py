@@ -80,6 +80,8 @@ def main():
         model, tokenizer = mx.load(path, device=args.device)  # as everyone else will read it
 
     base, _ = mx.load(args.out / "tiny-base.pt", device=args.device)
+    # One token's matrices are so small that two threads would mostly wait for each other.
+    torch.set_num_threads(1)
     report, axis = measure(model, base, tokenizer, world, args.seed)
     rows = summary(report)
     info = read_info(path) | {"metrics": rows}

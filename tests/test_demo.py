@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,7 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_the_story_is_told_and_told_again_alike():
-    started = time.monotonic()
     told = run()
-    assert time.monotonic() - started < 60  # 15 s on two idle cores
     assert told.count("\n> ") == 8
     shares = re.findall(r"give a secret away, as a fantastical.* (\d\.\d\d) +(\S+) +(\S+)", told)
     plain, capped, random = map(float, shares[0])
