@@ -154,9 +154,9 @@ def story(args):
     floor, low, high = (axis.thresholds(p)[layer].item() for p in (paper.CAP, 0, 100))
     width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
     print(
-        f"\nOne talk, the one of {talk['talks']} that drifts farthest. Nobody asks the model to be "
-        "anyone else.\nThe dot is the reply's projection on the axis, the Assistant "
-        "to the right; the bar is the cap's floor.\n"
+        f"\nOf {talk['talks']} talks, the one that the Assistant begins and then speaks least in. "
+        "Nobody asks the model\nto be anyone else. The dot is the projection of a reply on the "
+        "axis, the Assistant to the right;\nthe bar is the floor of the cap.\n"
     )
     print(f"{'PLAIN':{width + 3}s}CAPPED")
     for turn in talk["turns"]:

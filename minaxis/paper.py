@@ -531,7 +531,7 @@ def replayed(
     """A talk about what the model is, plain and capped, to be watched turn by turn.
 
     Returns:
-        turns: of the one talk whose projection falls farthest, the user's `message`, and for
+        turns: of the talk that the Assistant begins and then speaks least in, `message`, and for
             `plain` and `capped` the reply's `text`, its `projection` at the last layer, and who
             is `speaking`.
         style: for both the share of all talks in the Assistant's style, by turn.
@@ -548,8 +548,14 @@ def replayed(
             [world.read(q, text) for q, text in zip(questions, texts, strict=True)]
             for questions, (texts, _) in zip(asked, spoken[name], strict=True)
         ]
-    fall = along["plain"][0] - along["plain"][-1]
-    farthest = fall.nan_to_num(-torch.inf).argmax().item()
+    # How often another than the Assistant speaks, in talks that the Assistant begins.
+    others = [
+        sum(turn[i].speaker != ASSISTANT for turn in readings["plain"])
+        if readings["plain"][0][i].speaker == ASSISTANT
+        else -1
+        for i in range(talks)
+    ]
+    farthest = others.index(max(others))
     return {
         "layer": layer,
         "turns": [
