@@ -59,12 +59,13 @@ def load(
 
 
 def load_tokenizer(name: str | Path, download: bool = False) -> Tokenizer | LibraryTokenizer:
-    """Only the tokenizer of a Hugging Face folder, for a model that transformers runs.
+    """Only the tokenizer, for a model that transformers runs.
 
     Args:
         name, download: as for `load`.
     """
-    return read_tokenizer(find(name, download))
+    path = find(name, download)
+    return read_gguf(path)[2] if path.suffix == ".gguf" else read_tokenizer(path)
 
 
 def find(name: str | Path, download: bool = False) -> Path:
