@@ -283,7 +283,7 @@ def measure(
         adopted = None  # an untrained model plays nobody: its axis is of all that it babbles
     axis = fit_axis(rollouts, adopted)
     base_axis = fit_axis(play(base, tokenizer, world, seed))
-    untrained = Transformer(model.config).initialise(torch.Generator().manual_seed(seed))
+    untrained = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
     untrained = untrained.to(model.lm_head.weight).eval()
     layers = range(model.config.num_hidden_layers)
     report = {

@@ -611,7 +611,7 @@ def reproduce(
     watch("the axis, of the model, of its base and of random weights")
     axis, rollouts = tiny_axis(model, tokenizer, world, seed)
     base_axis = fit_axis(play(base, tokenizer, world, seed))
-    weights = Transformer(model.config).initialise(torch.Generator().manual_seed(seed))
+    weights = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
     untrained = fit_axis(replay(weights.to(model.lm_head.weight).eval(), tokenizer, rollouts))
     controls = [random_direction(axis, rollouts, seed + i) for i in range(CONTROLS)]
     some = (model, tokenizer, world, axis, controls, seed)

@@ -286,7 +286,7 @@ def reproduce(
         axis, rollouts: what `fit_axis.py` wrote for it.
     """
     watch("the controls")
-    weights = Transformer(model.config).initialise(torch.Generator().manual_seed(seed))
+    weights = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
     untrained = fit_axis(replay(weights.to(model.lm_head.weight).eval(), tokenizer, rollouts))
     controls = [random_direction(axis, rollouts, seed + i) for i in range(CONTROLS)]
     roles = RolePlay(model, tokenizer, rollouts, 16)
