@@ -200,7 +200,7 @@ def story(args):
     ):
         plain, capped, random = (rate[i] for rate in rates.values())
         print(f"{label:50s} {plain:5.2f} {capped:7.2f} {random:17.2f}")
-    print("\nA cap keeps secrets, and takes some role-play with it. All of it: --all")
+    print("\nAll experiments, with their intervals and controls: --all")
 
 
 def everything(args):

@@ -268,8 +268,8 @@ def drift(
 
     Returns:
         plain, capped, random: for each domain, by turn, the mean `projection` with its standard
-            error, rates of `style` (the Assistant's) and `archaic`, and the `slope` per turn,
-            the mean of the conversations' own.
+            error, rates of `style` (the Assistant's) and `archaic`; the `slope` per turn,
+            the mean of the conversations' own; and whose group a conversation `ends as`.
         late: the last turn of the plain conversations, answered again under a cap that begins
             only there.
         prediction: R^2 of the user's latest message for the `position` of the reply and for the
@@ -298,6 +298,13 @@ def drift(
                 "style": [rate(r.speaker == ASSISTANT for r in turn[row]) for turn in readings],
                 "archaic": [rate(r.archaic for r in turn[row]) for turn in readings],
                 "slope": mean_error(slopes(along[row])),
+                "ends as": {
+                    group: share(
+                        r.speaker is not None and world.group(r.speaker) == group
+                        for r in readings[-1][row]
+                    )
+                    for group in (ASSISTANT, *GROUPS)
+                },
             }
             for domain, row in rows.items()
         }

@@ -87,7 +87,7 @@ def persona_space(found: dict):
         key=lambda name: found["roles"][name]["place"][0],
     )
     middle = len(ordered) // 2
-    for name in {*ordered[:3], *ordered[middle : middle + 2], *ordered[-3:]}:
+    for name in [*ordered[:3], *ordered[middle : middle + 2], *ordered[-3:]]:
         x, y = found["roles"][name]["place"][:2]
         left.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     x, y = found["roles"]["default"]["place"][:2]
@@ -276,8 +276,8 @@ def capability(found: dict):
         range(len(topics)), [f"{t} ({found['plain'][t]['rate']:.2f} plain)" for t in topics]
     )
     ax.set_ylim(len(topics) - 0.5, -0.6)
-    ax.set_xlabel("change of accuracy under a cap, same questions, 95 % interval")
-    ax.legend(loc="best")
+    ax.set_xlabel("change under a cap, same questions, 95 % interval")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -13,6 +13,7 @@ import torch
 
 from minaxis import __version__
 from minaxis.files import read_json, write_bytes, write_json
+from minaxis.paper import CONTROLS
 
 MARKS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
 
@@ -36,7 +37,7 @@ def verdict(holds: bool, partly: bool) -> str:
 def claims(results: dict) -> list[Claim]:
     """Every claim that these results speak about: of `paper.reproduce`, or of the other one."""
     told = _OPEN if kind(results) == "open" else _TINY
-    return [claim for name, tell in told.items() for claim in tell(results[name])]
+    return [c for name, tell in told.items() if name in results for c in tell(results[name])]
 
 
 def _space(found: dict) -> list[Claim]:
@@ -204,7 +205,7 @@ def _predicted(found: dict) -> list[Claim]:
         ),
         Claim(
             "... but hardly the change: R^2",
-            ".10 (fig. 8)", change, None, verdict(change < 0.2, change < position / 2),
+            ".10 (fig. 8)", change, None, verdict(change < 0.2 < position, change < position / 2),
         ),
     ]  # fmt: skip
 
@@ -449,9 +450,8 @@ def table(runs: Sequence[dict]) -> str:
         "",
         f"{counts['holds']} hold, {counts['partly']} in part, {counts['not']} not. Runs: {models}; "
         f"{seconds} s on {made['machine']}, torch {made['torch']}, minaxis {made['minaxis']}. "
-        "The control is a random direction of the same length, the strongest of "
-        f"{len(runs[0]['results']['steering']['random'])}, or a model with random weights, or "
-        "what the claim itself names.",
+        f"The control is a random direction of the same length, the strongest of {CONTROLS}, or a "
+        "model with random weights, or what the claim itself names.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -218,6 +218,7 @@ def test_drift_finds_planted_slopes_and_what_a_cap_does_to_them(
             talk = found[way][domain]
             assert talk["slope"]["mean"] == pytest.approx(slope, abs=0.3)
             assert (talk["style"][-1]["rate"] == 1) == (slope == 0)
+            assert talk["ends as"]["assistant" if slope == 0 else "fantastical"] == 1
         assert found["capped"][domain]["slope"]["mean"] == pytest.approx(0, abs=0.3)
         assert found["capped"][domain]["style"][-1]["rate"] == 1
         assert found["late"][domain]["style"]["rate"] == 1
