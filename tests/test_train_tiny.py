@@ -212,7 +212,7 @@ def test_a_folder_of_another_run_or_world_is_not_continued(tokenizer, tmp_path):
 @pytest.mark.slow
 def test_a_minute_of_training_teaches_characters_and_refusal(world, tmp_path):
     command = [sys.executable, SCRIPT, "--out", tmp_path, "--layers", "3", "--width", "96"]
-    command += ["--pre-tokens", "6e5", "--post-tokens", "2e5", "--seed", "5"]
+    command += ["--pre-tokens", "7e5", "--post-tokens", "3e5", "--seed", "5"]
     subprocess.run(command, check=True)
     base = read_info(tmp_path / "tiny-base.pt")
     assert base["validation loss"] < 1.0  # ln(1280) = 7.2 untrained
