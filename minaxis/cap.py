@@ -122,7 +122,7 @@ def _cpu_chunk(h: Tensor, out: Tensor, copy: Tensor | None, v: Tensor, tau: Tens
     projection = _project(rows, v)
     least = projection.amin().item() - tau.item()  # NaN if one is
     if least >= 0:
-        if out is not h:
+        if out.data_ptr() != h.data_ptr():  # `split` makes new tensors of the same memory
             out.copy_(h)
         return
     gap = (tau - projection).relu_()

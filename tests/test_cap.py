@@ -142,6 +142,14 @@ def test_cap_leaves_its_argument_alone_and_cap__returns_it():
     assert h.equal(y)
 
 
+def test_in_place_moves_no_memory_where_no_row_is_capped():
+    h, v = torch.zeros(5000, 1000), unit(1000)  # more than one chunk
+    with torch.profiler.profile() as profile:
+        mx.cap_(h, v, -1.0)
+    assert {"aten::bmm", "aten::mv"} & {e.key for e in profile.key_averages()}
+    assert not {"aten::copy_", "aten::addr"} & {e.key for e in profile.key_averages()}
+
+
 def test_in_place_works_on_a_tensor_that_is_not_contiguous():
     whole, v = torch.randn(6, 20, 4), unit(20)
     h = whole.transpose(1, 2)[::2]  # (3, 4, 20)
