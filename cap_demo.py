@@ -204,8 +204,9 @@ def story(args):
 
 
 def everything(args):
-    from minaxis.plots import draw
+    from minaxis.plots import draw, load_pyplot
 
+    load_pyplot()  # if matplotlib is missing, say so before minutes of work
     started = time.monotonic()
     if cli.is_tiny(args):
         model, tokenizer, world = load_tiny(args)

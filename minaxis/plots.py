@@ -35,7 +35,7 @@ STYLE = {
 }
 
 
-def _pyplot():
+def load_pyplot():
     try:
         import matplotlib
     except ImportError:
@@ -73,7 +73,7 @@ def _share(ax, label: str = "") -> None:
 
 def persona_space(found: dict):
     """Roles on the first two components, and how close the axis is to the first."""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.9), layout="constrained")
+    figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 3.9), layout="constrained")
     groups = found.get("groups", {})
     for name, role in found["roles"].items():
         if name == "default":
@@ -119,7 +119,7 @@ def persona_space(found: dict):
 def steering(found: dict):
     """What becomes of the model along the axis, and along random directions."""
     measures = list(found["axis"][0])
-    figure, axes = _pyplot().subplots(
+    figure, axes = load_pyplot().subplots(
         1, len(measures), figsize=(9, 2.9), sharey=True, layout="constrained"
     )
     x = found["coefficients"]
@@ -138,7 +138,7 @@ def steering(found: dict):
 
 def jailbreaks(found: dict):
     """Who gives a secret away, under which intervention; and what is paid for keeping it."""
-    figure, (left, middle, right) = _pyplot().subplots(
+    figure, (left, middle, right) = load_pyplot().subplots(
         1, 3, figsize=(9.6, 3.9), width_ratios=[1.7, 1, 1], layout="constrained"
     )
     conditions = found["conditions"]
@@ -211,7 +211,7 @@ def drift(found: dict):
     """The projection over the turns of a talk, plain and capped, and who is speaking (where that
     can be read)."""
     rows = 2 if "style" in found["plain"]["coding"] else 1
-    figure, axes = _pyplot().subplots(
+    figure, axes = load_pyplot().subplots(
         rows, 2, figsize=(9, 1 + 2.4 * rows), sharex=True, sharey="row", squeeze=False,
         layout="constrained",
     )  # fmt: skip
@@ -243,7 +243,7 @@ def drift(found: dict):
 
 def prediction(found: dict):
     """How much of where a reply stands the user's latest message tells."""
-    figure, ax = _pyplot().subplots(figsize=(5, 2.2), layout="constrained")
+    figure, ax = load_pyplot().subplots(figsize=(5, 2.2), layout="constrained")
     values = found["prediction"]
     labels = list(values)[::-1]
     colours = [GREY if "shuffled" in label else BLUE for label in labels]
@@ -259,7 +259,7 @@ def prediction(found: dict):
 
 def capability(found: dict):
     """Paired change of accuracy under a cap."""
-    figure, ax = _pyplot().subplots(figsize=(6.5, 2.6), layout="constrained")
+    figure, ax = load_pyplot().subplots(figsize=(6.5, 2.6), layout="constrained")
     topics = list(found["plain"])
     for i, topic in enumerate(topics):
         for j, run in enumerate(found["random"]):
@@ -283,7 +283,7 @@ def capability(found: dict):
 
 def base_and_chat(found: dict):
     """The same direction before post-training, and what it does to the base model."""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 4), layout="constrained")
+    figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 4), layout="constrained")
     layers = [row["layer"] for row in found["layers"]]
     for key, colour, label in (
         ("pc1", BLUE, "PC1, chat and base"),
@@ -317,7 +317,7 @@ def base_and_chat(found: dict):
 
 def costs(found: dict):
     """How often the cap fires where nothing is wrong, and the role-play that it takes away."""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     layers = [row["layer"] for row in found["fires"]]
     for key, colour, shift, label in (
         ("tokens", BLUE, -0.18, "tokens below the floor"),
@@ -360,7 +360,7 @@ def costs(found: dict):
 
 def secrets(found: dict):
     """How often a secret is given away, asked plainly and by way of a persona."""
-    figure, ax = _pyplot().subplots(figsize=(7, 2.8), layout="constrained")
+    figure, ax = load_pyplot().subplots(figsize=(7, 2.8), layout="constrained")
     names = ["plain", "capped", "steered +0.25", *(n for n in found if n.startswith("random"))]
     for how, shift, strong in (("plain", -0.2, 0.55), ("persona", 0.2, 1.0)):
         heights, errors = _bars([found[name][how] for name in names])
@@ -393,7 +393,7 @@ def draw(results: dict, folder: Path) -> dict[str, str]:
     Returns:
         Name of the figure -> its SVG, to be put into a page.
     """
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     folder.mkdir(parents=True, exist_ok=True)
     pages = {}
     with pyplot.rc_context(STYLE):
