@@ -7,7 +7,7 @@
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
 
 Without messages the tiny model (minaxis/world.py) talks about itself until the Assistant is gone,
-plain and capped side by side. --all runs every experiment of minaxis/paper.py and writes figures,
+plain and capped side by side. --all runs every experiment of minaxis/paper/ and writes figures,
 results.json and report.html.
 
 With messages, each is one turn of a conversation; plain, capped and steered each go their own way.
@@ -26,12 +26,14 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis import cli, paper, paper_open, report
+from minaxis import cli, report
 from minaxis.cap import default_layers
 from minaxis.experiments import adoption, capability, jailbreak, random_direction
 from minaxis.files import read_json, write_json
 from minaxis.hooks import check_layers
 from minaxis.meter import bars, coloured, gauge, token_projections
+from minaxis.paper import open_model, tiny
+from minaxis.paper.conditions import CAP, every_layer, ways
 from minaxis.weights import find
 from minaxis.world import World
 
@@ -148,10 +150,10 @@ def load_tiny(args):
 
 def story(args):
     model, tokenizer, world = load_tiny(args)
-    axis, rollouts = paper.tiny_axis(model, tokenizer, world, args.seed, samples=1)
-    talk = paper.replayed(model, tokenizer, world, axis, args.seed)
+    axis, rollouts = tiny.tiny_axis(model, tokenizer, world, args.seed, samples=1)
+    talk = tiny.replayed(model, tokenizer, world, axis, args.seed)
     layer = talk["layer"]
-    floor, low, high = (axis.thresholds(p)[layer].item() for p in (paper.CAP, 0, 100))
+    floor, low, high = (axis.thresholds(p)[layer].item() for p in (CAP, 0, 100))
     width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
     print(
         f"\nOf {talk['talks']} talks, the one that the Assistant begins and then speaks least in. "
@@ -179,7 +181,7 @@ def story(args):
 
     aside = random_direction(axis, rollouts, args.seed)
     rates = {}
-    for name, way in paper.ways(model, axis, [aside]).items():
+    for name, way in ways(model, axis, [aside], every_layer(axis)).items():
         with way():
             secrets = jailbreak(model, tokenizer, world, args.seed, samples=4)
             right = capability(model, tokenizer, world, args.seed, samples=20)
@@ -212,7 +214,7 @@ def everything(args):
         model, tokenizer, world = load_tiny(args)
         base = find(args.model).with_name("tiny-base.pt")
         base, _ = mx.load(base, args.dtype, args.device)
-        results = paper.reproduce(model, base, tokenizer, world, args.seed, args.scale)
+        results = tiny.reproduce(model, base, tokenizer, world, args.seed, args.scale)
         out = args.out or Path("out/report")
     else:
         model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
@@ -221,7 +223,7 @@ def everything(args):
         axis.check(model)
         rollouts = mx.Rollouts(read_json(path.parent / "rollouts/settings.json"),
                                path.parent / "rollouts")  # fmt: skip
-        results = paper_open.reproduce(model, tokenizer, axis, rollouts, args.seed)
+        results = open_model.reproduce(model, tokenizer, axis, rollouts, args.seed)
         out = args.out or cli.out(args) / "report"
     run = report.write_run(out, results, cli.settings(args), time.monotonic() - started)
     report.write_html(out / "report.html", run, draw(results, out))

@@ -17,8 +17,8 @@ import torch
 
 import minaxis as mx
 from minaxis import cli
-from minaxis.experiments import BOUNDS, measure, summary
 from minaxis.files import read_json, write_json
+from minaxis.scorecard import BOUNDS, measure, summary
 from minaxis.world import World
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 """The figures: one style for all of them, the control always in grey.
 
-Needs matplotlib, the extra `plot`. A figure takes what its experiment in `paper.py` returned.
+Needs matplotlib, the extra `plot`. A figure takes what its experiment in `minaxis/paper/` returned.
 """
 
 from collections.abc import Callable
@@ -59,6 +59,17 @@ def _band(ax, x, runs: list[list[float]], label: str) -> None:
     columns = list(zip(*runs, strict=True))
     ax.fill_between(x, [min(c) for c in columns], [max(c) for c in columns], color=GREY, alpha=0.3)
     ax.plot(x, [sum(c) / len(c) for c in columns], color=GREY, label=label)
+
+
+def _random_bars(ax, x, runs: list[list[float]], width: float) -> None:
+    """The control as bars: for each its mean over the random directions, and their range."""
+    means = [sum(r) / len(r) for r in runs]
+    spread = [
+        [m - min(r) for m, r in zip(means, runs, strict=True)],
+        [max(r) - m for m, r in zip(means, runs, strict=True)],
+    ]
+    ax.bar(x, means, width, yerr=spread, color=GREY, label="capped, random directions",
+           error_kw={"elinewidth": 1})  # fmt: skip
 
 
 def _legend_below(ax, columns: int) -> None:
@@ -156,13 +167,7 @@ def jailbreaks(found: dict):
         left.bar(at, heights, width * 0.9, yerr=errors, color=colour, label=label,
                  error_kw={"elinewidth": 1})  # fmt: skip
     runs = [[conditions[name][w]["answered"]["rate"] for name in random] for w in who]
-    means = [sum(r) / len(r) for r in runs]
-    spread = [
-        [m - min(r) for m, r in zip(means, runs, strict=True)],
-        [max(r) - m for m, r in zip(means, runs, strict=True)],
-    ]
-    left.bar([j + 1.5 * width for j in range(len(who))], means, width * 0.9, yerr=spread,
-             color=GREY, label="capped, random directions", error_kw={"elinewidth": 1})  # fmt: skip
+    _random_bars(left, [j + 1.5 * width for j in range(len(who))], runs, width * 0.9)
     left.set_xticks(range(len(who)), [w.replace("nobody", "nobody\nby name") for w in who],
                     fontsize=8)  # fmt: skip
     left.set_title("Forbidden questions answered, by who is asked")
@@ -297,14 +302,15 @@ def base_and_chat(found: dict):
     left.set_title("Cosine before and after post-training, unsigned")
     _legend_below(left, 1)
 
-    x = found["coefficients"]
-    runs = [[at["archaic"]["rate"] for at in run] for run in found["random"]]
+    steered = found["steered"]
+    x = steered["coefficients"]
+    runs = [[at["archaic"]["rate"] for at in run] for run in steered["random"]]
     _band(right, x, runs, "archaic, random directions")
     for measure, colour, label in (
         ("archaic", ORANGE, "archaic voice"),
         ("professional", BLUE, "a professional or the Assistant speaks"),
     ):
-        known = [(c, at[measure]) for c, at in zip(x, found["steered"], strict=True) if at[measure]]
+        known = [(c, at[measure]) for c, at in zip(x, steered["axis"], strict=True) if at[measure]]
         middle, errors = _bars([r for _, r in known])
         right.errorbar([c for c, _ in known], middle, errors, color=colour, marker="o",
                        markersize=4, label=label)  # fmt: skip
@@ -342,13 +348,7 @@ def costs(found: dict):
         right.bar([j + (i - 1) * 0.27 for j in range(len(groups))], heights, 0.25, yerr=errors,
                   color=colour, label=name)  # fmt: skip
     runs = [[kept[name][g]["rate"] for name in random] for g in groups]
-    means = [sum(r) / len(r) for r in runs]
-    spread = [
-        [m - min(r) for m, r in zip(means, runs, strict=True)],
-        [max(r) - m for m, r in zip(means, runs, strict=True)],
-    ]
-    right.bar([j + 0.27 for j in range(len(groups))], means, 0.25, yerr=spread, color=GREY,
-              label="capped, random directions")  # fmt: skip
+    _random_bars(right, [j + 0.27 for j in range(len(groups))], runs, 0.25)
     right.set_xticks(range(len(groups)), groups)
     right.set_title("Role-play that the user asked for")
     _share(right, "share of replies in role")

@@ -1,4 +1,4 @@
-"""How sure is a number? Three small tools, each with its interval or its cross-validation."""
+"""How sure is a number? Small tools, each with its interval or its cross-validation."""
 
 from collections.abc import Iterable
 from math import sqrt
@@ -48,6 +48,12 @@ def mean_error(values: Tensor) -> dict[str, float]:
     """The mean of values (N,) and its standard error; NaN (a reply without a word) is left out."""
     values = values[~values.isnan()]
     return {"mean": values.mean().item(), "error": (values.std() / sqrt(len(values))).item()}
+
+
+def slopes(along: Tensor) -> Tensor:
+    """The least-squares slope of each row of (N, turns), per turn."""
+    x = torch.arange(along.shape[1]) - (along.shape[1] - 1) / 2
+    return along @ x / x.square().sum()
 
 
 def ridge_r2(x: Tensor, y: Tensor, groups: Tensor, folds: int = 5) -> float:

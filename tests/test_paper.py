@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import minaxis as mx
-from minaxis import experiments, paper, report
+from minaxis import experiments, report
 from minaxis.meter import gauge
 from minaxis.model import rotary
+from minaxis.paper import base, capability, costs, drift, jailbreaks, space, steering, tiny
+from minaxis.stats import slopes
 from minaxis.world import ASSISTANT, World
 
 LAYERS, WIDTH, FAR = 4, 24, 10.0
@@ -127,7 +129,6 @@ def perform(monkeypatch, world, v, planted, drifting=0.0):
         return texts, torch.stack(means)
 
     monkeypatch.setattr(experiments, "answer", answer)
-    monkeypatch.setattr(paper, "answer", answer)
 
 
 def test_persona_space_finds_a_planted_axis_and_none_in_noise(axis):
@@ -137,11 +138,11 @@ def test_persona_space_finds_a_planted_axis_and_none_in_noise(axis):
         axis, role_vectors=noise, default=torch.randn(LAYERS, WIDTH, generator=g),
         vectors=torch.randn(LAYERS, WIDTH, generator=g),
     )  # fmt: skip
-    found = paper.persona_space(axis, untrained)
+    found = space.persona_space(axis, untrained)
     assert min(row["cos_pc1"] for row in found["layers"]) > 0.95
     assert max(row["cos_pc1"] for row in found["random weights"]) < 0.7
     assert found["components for 70 %"] == 1
-    assert paper.persona_space(untrained, axis)["components for 70 %"] > 5
+    assert space.persona_space(untrained, axis)["components for 70 %"] > 5
     roles = found["roles"]
     assert roles["auditor"]["cosines"][0] > 0.9
     assert roles["moon"]["cosines"][0] < -0.9
@@ -149,7 +150,7 @@ def test_persona_space_finds_a_planted_axis_and_none_in_noise(axis):
 
 
 def sweep(puppet, world, axis, controls):
-    return paper.steering_sweep(
+    return steering.steering_sweep(
         puppet, None, world, axis, controls, samples=8, coefficients=(-1.0, 0.0, 1.0)
     )
 
@@ -185,7 +186,7 @@ def test_jailbreaks_and_the_cap_that_stops_them(puppet, world, axis, controls, v
         return found["conditions"][condition][who]["answered"]["rate"]
 
     perform(monkeypatch, world, v, planted=True)
-    found = paper.jailbreaks(puppet, None, world, axis, controls, samples=24)
+    found = jailbreaks.jailbreaks(puppet, None, world, axis, controls, samples=24)
     assert answered("plain", "nobody") == 0
     assert answered("plain", "fantastical") > 0.8
     assert answered("capped", "fantastical") == 0
@@ -200,12 +201,12 @@ def test_jailbreaks_and_the_cap_that_stops_them(puppet, world, axis, controls, v
     assert all(p["answered"]["rate"] > 0.8 for p in found["pareto random"])
 
     perform(monkeypatch, world, v, planted=False)
-    found = paper.jailbreaks(puppet, None, world, axis, controls, samples=24)
+    found = jailbreaks.jailbreaks(puppet, None, world, axis, controls, samples=24)
     assert answered("capped", "fantastical") == answered("plain", "fantastical") > 0.8
 
 
 def drifted(puppet, tokenizer, world, axis, controls):
-    return paper.drift(puppet, tokenizer, world, axis, controls, talks=8, turns=5)
+    return drift.drift(puppet, tokenizer, world, axis, controls, talks=8, turns=5)
 
 
 def test_drift_finds_planted_slopes_and_what_a_cap_does_to_them(
@@ -241,14 +242,14 @@ def test_drift_finds_none_where_none_was_planted(
 
 def test_slopes():
     lines = torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
-    torch.testing.assert_close(paper.slopes(lines), torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(slopes(lines), torch.tensor([1.0, 0.0]))
 
 
 def test_capability_finds_a_planted_loss_and_none_without(
     puppet, world, axis, controls, v, monkeypatch
 ):
     perform(monkeypatch, world, v, planted=True)
-    found = paper.capabilities(puppet, None, world, axis, controls, samples=20)
+    found = capability.capability(puppet, None, world, axis, controls, samples=20)
     assert found["plain"]["all"]["rate"] == 1
     assert found["capped"]["all"]["difference"] == 0
     harmful = replace(controls[0], vectors=axis.vectors)  # a floor that is no harm ...
@@ -258,8 +259,8 @@ def test_capability_finds_a_planted_loss_and_none_without(
         hooks = len(model.model.layers[0]._forward_hooks)
         return [replace(r, right=r.right and not hooks) for r in readings]
 
-    monkeypatch.setattr(paper, "ask", ask)  # ... until every capped answer is wrong
-    found = paper.capabilities(puppet, None, world, axis, [harmful], samples=20)
+    monkeypatch.setattr(experiments, "ask", ask)  # ... until every capped answer is wrong
+    found = capability.capability(puppet, None, world, axis, [harmful], samples=20)
     assert found["capped"]["all"]["difference"] == -1
     assert found["capped"]["all"]["high"] < -0.8
 
@@ -270,22 +271,22 @@ def test_base_and_chat_tells_the_same_axis_from_another(
     perform(monkeypatch, world, v, planted=True)
     g = torch.Generator().manual_seed(3)
     other = replace(axis, role_vectors=torch.randn(axis.role_vectors.shape, generator=g))
-    found = paper.base_and_chat(
+    found = base.base_and_chat(
         puppet, None, world, axis, axis, other, controls, samples=4, coefficients=(-1.0, 1.0)
     )
     for row in found["layers"]:
         assert row["pc1"] == pytest.approx(1, abs=1e-5)
         assert row["pc1, random weights"] < 0.7
-    assert rates(found["steered"], "archaic")[0] > 0.9
-    assert rates(found["steered"], "archaic")[1] == 0
-    assert all(len(set(rates(run, "archaic"))) == 1 for run in found["random"])
+    assert rates(found["steered"]["axis"], "archaic")[0] > 0.9
+    assert rates(found["steered"]["axis"], "archaic")[1] == 0
+    assert all(len(set(rates(run, "archaic"))) == 1 for run in found["steered"]["random"])
 
 
 def test_costs_counts_lost_role_play_and_fires(
     puppet, tokenizer, world, axis, controls, v, monkeypatch
 ):
     perform(monkeypatch, world, v, planted=True)
-    found = paper.costs(puppet, tokenizer, world, axis, controls, samples=2)
+    found = costs.costs(puppet, tokenizer, world, axis, controls, samples=2)
     assert found["role-play"]["plain"]["fantastical"]["rate"] == 1
     assert found["role-play"]["capped"]["fantastical"]["rate"] == 0
     assert found["role-play lost"]["fantastical"]["high"] < 0
@@ -294,14 +295,14 @@ def test_costs_counts_lost_role_play_and_fires(
 
     low = replace(axis, projections=axis.projections - 1000)
     perform(monkeypatch, world, v, planted=False)
-    found = paper.costs(puppet, tokenizer, world, low, controls, samples=2)
+    found = costs.costs(puppet, tokenizer, world, low, controls, samples=2)
     assert all(row["replies"]["rate"] == 0 for row in found["fires"])
     assert found["role-play lost"]["fantastical"]["difference"] == 0
 
 
 def test_the_meter_replays_the_talk_that_drifts(puppet, tokenizer, world, axis, v, monkeypatch):
     perform(monkeypatch, world, v, planted=True, drifting=2.0)
-    found = paper.replayed(puppet, tokenizer, world, axis, talks=4, turns=5)
+    found = tiny.replayed(puppet, tokenizer, world, axis, talks=4, turns=5)
     plain, capped = ([t[way] for t in found["turns"]] for way in ("plain", "capped"))
     assert plain[0]["speaking"] == capped[-1]["speaking"] == ASSISTANT
     assert plain[-1]["speaking"] == "moon"
@@ -321,13 +322,13 @@ def reproduced(puppet, tokenizer, world, axis, controls, v, monkeypatch):
     """What `reproduce` returns, of a puppet with everything planted, at a small scale."""
     perform(monkeypatch, world, v, planted=True, drifting=2.0)
     rollouts = {"moon": {"responses": []}}
-    monkeypatch.setattr(paper, "tiny_axis", lambda *_: (axis, rollouts))
-    monkeypatch.setattr(paper, "play", lambda *_: rollouts)
-    monkeypatch.setattr(paper, "replay", lambda *_: rollouts)
-    monkeypatch.setattr(paper, "fit_axis", lambda *_: axis)
-    monkeypatch.setattr(paper, "in_role", lambda *_: {"moon": torch.tensor([True])})
-    monkeypatch.setattr(paper, "random_direction", lambda axis, _, seed: controls[seed % 5])
-    return lambda: paper.reproduce(puppet, puppet, tokenizer, world, scale=0.1, watch=lambda _: 0)
+    monkeypatch.setattr(tiny, "tiny_axis", lambda *_: (axis, rollouts))
+    monkeypatch.setattr(tiny, "play", lambda *_: rollouts)
+    monkeypatch.setattr(tiny, "replay", lambda *_: rollouts)
+    monkeypatch.setattr(tiny, "fit_axis", lambda *_: axis)
+    monkeypatch.setattr(tiny, "in_role", lambda *_: {"moon": torch.tensor([True])})
+    monkeypatch.setattr(tiny, "random_direction", lambda axis, _, seed: controls[seed % 5])
+    return lambda: tiny.reproduce(puppet, puppet, tokenizer, world, scale=0.1, watch=lambda _: 0)
 
 
 @pytest.fixture

@@ -10,9 +10,12 @@ import torch
 from test_paper import FAR, WIDTH, axis, controls, puppet, v, world  # noqa: F401
 
 import minaxis as mx
-from minaxis import experiments, paper_open, plots, report
+from minaxis import experiments, plots
 from minaxis.files import read_json
 from minaxis.model import rotary
+from minaxis.paper import open_model
+from minaxis.paper.costs import fires
+from minaxis.paper.drift import DOMAINS
 from minaxis.roles import ASSETS
 
 WORDS = read_json(ASSETS / "open.json")
@@ -20,21 +23,21 @@ PERSONAS = WORDS["secret"]["persona"]
 
 
 def test_the_words_of_the_experiments_are_complete():
-    assert set(WORDS["talks"]) == set(plots.DOMAINS)
+    assert set(WORDS["talks"]) == set(DOMAINS)
     assert all(len(s) == 8 for scripts in WORDS["talks"].values() for s in scripts)
     assert len(WORDS["checked"]) == len({q for q, _ in WORDS["checked"]}) == 24
     for question, answers in WORDS["checked"]:
-        assert not paper_open.says(question, answers), question
+        assert not open_model.says(question, answers), question
     for how in ("plain", "persona"):
         for question in WORDS["secret"][how]:
-            assert not paper_open.says(question, WORDS["secret"]["words"])
+            assert not open_model.says(question, WORDS["secret"]["words"])
 
 
 def test_a_word_is_found_as_a_word():
-    assert paper_open.says("It is Rome, of course.", ["rome"])
-    assert paper_open.says("I'm a large language model!", ["language model"])
-    assert paper_open.says("An AI.", [" ai "])
-    assert not paper_open.says("He said: aim at 42.", [" ai ", "4"])
+    assert open_model.says("It is Rome, of course.", ["rome"])
+    assert open_model.says("I'm a large language model!", ["language model"])
+    assert open_model.says("An AI.", [" ai "])
+    assert not open_model.says("He said: aim at 42.", [" ai ", "4"])
 
 
 def perform(monkeypatch, v, planted, drifting=0.0):
@@ -64,14 +67,13 @@ def perform(monkeypatch, v, planted, drifting=0.0):
         return texts, torch.stack(means)
 
     monkeypatch.setattr(experiments, "answer", answer)
-    monkeypatch.setattr(paper_open, "answer", answer)
 
 
 class Roles:
     """Stands for `RolePlay`: one role, which answers unless the Assistant does."""
 
     def conversations(self):
-        return [paper_open.talk("Hi", "You are a pirate.")]
+        return [open_model.talk("Hi", "You are a pirate.")]
 
     def adopted(self, texts):
         return ["assistant" not in text for text in texts]
@@ -80,15 +82,15 @@ class Roles:
 @pytest.mark.parametrize("planted", [True, False])
 def test_secrets_and_steering(puppet, axis, controls, v, monkeypatch, planted):
     perform(monkeypatch, v, planted)
-    found = paper_open.secrets(puppet, None, axis, controls)
+    found = open_model.secrets(puppet, None, axis, controls)
     assert found["plain"]["plain"]["rate"] == found["capped"]["persona"]["rate"] == 0
     for name in ("plain", *(f"random {i}" for i in range(5))):
         assert found[name]["persona"]["rate"] == planted
     assert plots.secrets(found)
-    told = [c.verdict for c in report._open_secrets(found)]
+    told = [c.verdict for c in open_model.secrets_claims(found)]
     assert told == (["holds", "holds"] if planted else ["not", "not"])
 
-    found = paper_open.steering_sweep(puppet, None, axis, controls, Roles())
+    found = open_model.steering_sweep(puppet, None, axis, controls, Roles())
     for run in [found["axis"], *found["random"]]:
         changed = planted and run is found["axis"]
         shares = [at["says it is an assistant"]["rate"] for at in run]
@@ -99,13 +101,13 @@ def test_secrets_and_steering(puppet, axis, controls, v, monkeypatch, planted):
 @pytest.mark.parametrize("drifting", [1.0, 0.0])
 def test_drift(puppet, tokenizer, axis, controls, v, monkeypatch, drifting):
     perform(monkeypatch, v, planted=True, drifting=drifting)
-    found = paper_open.drift(puppet, tokenizer, axis, controls)
+    found = open_model.drift(puppet, tokenizer, axis, controls)
     for domain in WORDS["talks"]:
         slope = -drifting if domain in ("therapy", "philosophy") else 0
         for way in ("plain", "random"):
             assert found[way][domain]["slope"]["mean"] == pytest.approx(slope, abs=0.12)
         assert found["capped"][domain]["slope"]["mean"] == pytest.approx(0, abs=0.12)
-    words = {c.text.split(":")[0]: c.verdict for c in report._open_drifted(found)}
+    words = {c.text.split(":")[0]: c.verdict for c in open_model.drift_claims(found)}
     fell = words["Therapy and philosophy leave the Assistant"]
     assert (fell == "holds") == (drifting > 0)
 
@@ -113,7 +115,7 @@ def test_drift(puppet, tokenizer, axis, controls, v, monkeypatch, drifting):
 def test_role_play_is_judged_by_the_plain_models_likelihood(tiny, tokenizer):
     roles = {"default": ["", "Be yourself."], "moon": ["You are the moon."], "gull": ["A gull."]}
     rollouts = mx.collect(tiny, tokenizer, roles, ["Hi?", "Who?"], 8)
-    play = paper_open.RolePlay(tiny, tokenizer, rollouts, 2)
+    play = open_model.RolePlay(tiny, tokenizer, rollouts, 2)
     assert [c[0]["content"] for c in play.conversations()] == ["You are the moon.", "A gull."]
     replies = ["the moon is in the", "an er"]
     play.threshold = -1e9
@@ -131,19 +133,19 @@ def test_capability_finds_a_planted_loss_and_none_without(
     monkeypatch,
 ):
     perform(monkeypatch, v, planted=True)
-    found = paper_open.capability(puppet, tokenizer, axis, controls, Roles())
+    found = open_model.capability(puppet, tokenizer, axis, controls, Roles())
     assert found["plain"]["right"]["rate"] == 1 / 24  # it says Paris to everything
     assert found["capped"]["right"]["difference"] == 0
     assert found["perplexity"]["plain"] > 1
-    real = paper_open.answer
+    real = experiments.answer
 
     def answer(model, *arguments):
         texts, means = real(model, *arguments)
         hooks = any(len(block._forward_hooks) for block in model.model.layers)
         return (["Arr!"] * len(texts) if hooks else texts), means
 
-    monkeypatch.setattr(paper_open, "answer", answer)
-    found = paper_open.capability(puppet, tokenizer, axis, controls, Roles())
+    monkeypatch.setattr(experiments, "answer", answer)
+    found = open_model.capability(puppet, tokenizer, axis, controls, Roles())
     assert found["capped"]["right"]["lost"] == 1
     assert found["capped"]["role-play"]["gained"] == 1
 
@@ -154,6 +156,8 @@ def test_fires_counts_tokens_below_the_floor(tiny, tokenizer):
     fitted = mx.fit_axis(rollouts)
     for shift, share in ((1e6, 1), (-1e6, 0)):
         moved = replace(fitted, projections=fitted.projections + shift)
-        rows = paper_open.fires(tiny, tokenizer, moved, rollouts)
+        rows = fires(tiny, moved, [([1, 2, 3], [4, 5]), ([6], [7, 8, 9])], [0, 1])
+        assert [row["layer"] for row in rows] == [0, 1]
         assert {row["tokens"]["rate"] for row in rows} == {share}
         assert {row["replies"]["rate"] for row in rows} == {share}
+        assert {row["tokens"]["n"] for row in rows} == {5}  # the prompts' tokens do not count

@@ -10,7 +10,8 @@ import torch
 import minaxis as mx
 from minaxis import train
 from minaxis.checkpoint import read_info, save
-from minaxis.experiments import BOUNDS, adoption, capability, jailbreak, measure, summary
+from minaxis.experiments import adoption, capability, jailbreak
+from minaxis.scorecard import BOUNDS, measure, summary
 from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
 from minaxis.weights import ASSETS
 from minaxis.world import Question, World

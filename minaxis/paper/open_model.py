@@ -1,4 +1,4 @@
-"""The paper in miniature on an open model: the experiments of paper.py, as far as they apply.
+"""The experiments on an open model, as far as they apply, and the claims that are told otherwise.
 
 There is no world here whose every reply can be read exactly. Who is speaking is judged by
 likelihood (judge.py), the rest by plain rules on the text, which is in `assets/open.json`:
@@ -13,29 +13,35 @@ Left out: base and chat, which needs the model's base; and held-out roles.
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
+from minaxis import experiments
 from minaxis.axis import Axis, fit_axis
-from minaxis.cap import capping, default_layers
+from minaxis.cap import default_layers
 from minaxis.chat import Message, encode_chat
 from minaxis.collect import Rollouts, replay
-from minaxis.experiments import answer, converse, random_direction
+from minaxis.experiments import random_direction
 from minaxis.files import read_json
 from minaxis.judge import judge, response_logprob
-from minaxis.meter import token_projections
 from minaxis.model import Transformer
-from minaxis.paper import CAP, CONTROLS, persona_space, prediction, slopes
+from minaxis.paper import prediction
+from minaxis.paper.capability import changes, kept
+from minaxis.paper.claims import Claim, verdict
+from minaxis.paper.conditions import CONTROLS, ways
+from minaxis.paper.costs import fires
+from minaxis.paper.drift import PERSONAL, WORK, course
+from minaxis.paper.jailbreaks import halved
+from minaxis.paper.space import persona_space
+from minaxis.paper.steering import moved, sweep
 from minaxis.roles import ASSETS, DEFAULT
-from minaxis.stats import mean_error, paired, rate
+from minaxis.stats import rate
 from minaxis.steer import steering
 from minaxis.tokenizer import Tokenizer
 
 COEFFICIENTS = (-0.5, -0.25, 0.0, 0.25, 0.5)
 TOKENS = 32  # most tokens a reply; of a talk's too
-Way = Callable[[], AbstractContextManager]
 
 
 def says(text: str, words: Sequence[str]) -> bool:
@@ -47,16 +53,6 @@ def says(text: str, words: Sequence[str]) -> bool:
 def talk(question: str, system: str = "") -> list[Message]:
     """A conversation of one question."""
     return [{"role": "system", "content": system}, {"role": "user", "content": question}]
-
-
-def ways(model: Transformer, axis: Axis, controls: Sequence[Axis]) -> dict[str, Way]:
-    """Plain, capped at the paper's range of the depth, and so along each random direction."""
-
-    def capped(along: Axis) -> Way:
-        return lambda: capping(model, along, percentile=CAP)
-
-    random = {f"random {i}": capped(aside) for i, aside in enumerate(controls)}
-    return {"plain": nullcontext, "capped": capped(axis), **random}
 
 
 class RolePlay:
@@ -110,7 +106,7 @@ def steering_sweep(
     """Push along the axis, both ways (paper: section 3.2, figures 4 and 6).
 
     Returns:
-        As `paper.steering_sweep`, with `says it is an assistant`, `right` and `role-play`.
+        As `steering.sweep`, with `says it is an assistant`, `right` and `role-play`.
     """
     words = read_json(ASSETS / "open.json")
     who, checked = words["identity"], words["checked"]
@@ -118,7 +114,7 @@ def steering_sweep(
 
     def measure(along: Axis, coefficient: float) -> dict:
         with steering(model, along, coefficient):
-            texts, _ = answer(model, tokenizer, asked, seed, TOKENS)
+            texts, _ = experiments.answer(model, tokenizer, asked, seed, TOKENS)
         named, right = texts[: len(who)], texts[len(who) : len(who) + len(checked)]
         return {
             "says it is an assistant": rate(
@@ -128,15 +124,7 @@ def steering_sweep(
             "role-play": rate(roles.adopted(texts[len(who) + len(checked) :])),
         }
 
-    along = {c: measure(axis, c) for c in coefficients}
-    return {
-        "coefficients": list(coefficients),
-        "axis": list(along.values()),
-        # Pushed by nothing, every direction is the same: that costs no second run.
-        "random": [
-            [measure(aside, c) if c else along[c] for c in coefficients] for aside in controls
-        ],
-    }
+    return sweep(axis, controls, coefficients, measure)
 
 
 def secrets(
@@ -164,7 +152,7 @@ def secrets(
     found = {}
     for name, way in conditions.items():
         with way():
-            texts, _ = answer(model, tokenizer, [t for _, _, t in asked], seed, TOKENS)
+            texts, _ = experiments.answer(model, tokenizer, [t for _, _, t in asked], seed, TOKENS)
         told = [
             (how, says(text, [word])) for (how, word, _), text in zip(asked, texts, strict=True)
         ]
@@ -187,27 +175,21 @@ def drift(
         repeats: how often each of the two scripts of a domain is talked through.
 
     Returns:
-        As `paper.drift`, without who is speaking: plain, capped, random, and `prediction`.
+        As `drift.drift`, without who is speaking: plain, capped, random, and `prediction`.
     """
     domains = read_json(ASSETS / "open.json")["talks"]
     scripts = [s for scripts in domains.values() for s in scripts * repeats]
     script = [[s[turn] for s in scripts] for turn in range(turns)]
     layer, each = default_layers(len(axis.vectors))[-1], len(scripts) // len(domains)
+    conditions = ways(model, axis, controls[:1]).values()
     found: dict = {}
-    for name, way in zip(("plain", "capped", "random"), ways(model, axis, controls[:1]).values(),
-                         strict=True):  # fmt: skip
+    for name, way in zip(("plain", "capped", "random"), conditions, strict=True):
         with way():
-            spoken = converse(model, tokenizer, script, seed, TOKENS)
+            spoken = experiments.converse(model, tokenizer, script, seed, TOKENS)
         along = torch.stack([axis.project(means[:, layer], layer) for _, means in spoken], 1)
-        found[name] = {}
-        for i, domain in enumerate(domains):
-            mine = along[i * each : (i + 1) * each]
-            found[name][domain] = {
-                "projection": [mean_error(p) for p in mine.T],
-                "slope": mean_error(slopes(mine)),
-            }
+        found[name] = {d: course(along[i * each : (i + 1) * each]) for i, d in enumerate(domains)}
         if name == "plain":
-            found["prediction"] = prediction(model, tokenizer, script, along, seed)
+            found["prediction"] = prediction.prediction(model, tokenizer, script, along, seed)
     return found
 
 
@@ -223,8 +205,7 @@ def capability(
     (paper: section 5, figure 10; the last is not in the paper).
 
     Returns:
-        plain: `right`, `role-play`. capped, random: their paired changes, random as a list.
-        perplexity: of the text, for each condition.
+        `capability.changes` of `right` and `role-play`; `perplexity` of the text by condition.
     """
     words = read_json(ASSETS / "open.json")
     checked = words["checked"]
@@ -233,43 +214,12 @@ def capability(
     for name, way in ways(model, axis, controls).items():
         with way():
             asked = [talk(q) for q, _ in checked] + roles.conversations()
-            texts, _ = answer(model, tokenizer, asked, seed, TOKENS)
+            texts, _ = experiments.answer(model, tokenizer, asked, seed, TOKENS)
             loss = -response_logprob(model, [text[:1]], [text[1:]]).item()
         right = [says(t, a) for t, (_, a) in zip(texts, checked, strict=False)]
         flags[name] = {"right": right, "role-play": roles.adopted(texts[len(checked) :])}
         perplexity[name] = torch.tensor(loss).exp().item()
-    plain = flags.pop("plain")
-    changes = {
-        name: {key: paired(plain[key], values) for key, values in found.items()}
-        for name, found in flags.items()
-    }
-    return {
-        "plain": {key: rate(values) for key, values in plain.items()},
-        "capped": changes.pop("capped"),
-        "random": list(changes.values()),
-        "perplexity": perplexity,
-    }
-
-
-def fires(
-    model: Transformer, tokenizer: Tokenizer, axis: Axis, rollouts: Rollouts, replies: int = 16
-) -> list[dict]:
-    """How often the cap would move a token of the Assistant's own harmless replies, by layer."""
-    rows, said = [], rollouts[DEFAULT]["responses"][:replies]
-    for layer in default_layers(len(axis.vectors)):
-        below = []
-        for r in said:
-            prompt = encode_chat(tokenizer, talk(r["question"], r["system"]))
-            along = token_projections(model, axis, prompt + r["ids"], layer)[len(prompt) :]
-            below.append(along < axis.thresholds(CAP)[layer])
-        rows.append(
-            {
-                "layer": layer,
-                "tokens": rate(torch.cat(below).tolist()),
-                "replies": rate(b.any().item() for b in below),
-            }
-        )
-    return rows
+    return changes(flags) | {"perplexity": perplexity}
 
 
 def reproduce(
@@ -300,5 +250,85 @@ def reproduce(
     found["drift"] = drift(model, tokenizer, axis, controls, seed)
     watch("5 and 7 capability and costs")
     found["capability"] = capability(model, tokenizer, axis, controls, roles, seed)
-    found["fires"] = fires(model, tokenizer, axis, rollouts)
+    said = [
+        (encode_chat(tokenizer, talk(r["question"], r["system"])), r["ids"])
+        for r in rollouts[DEFAULT]["responses"][:16]
+    ]
+    found["fires"] = fires(model, axis, said, default_layers(len(axis.vectors)))
     return found
+
+
+# Fewer claims than on the tiny world, and rules of thumb for who is speaking.
+
+
+def steering_claims(found: dict) -> list[Claim]:
+    """Of what `steering_sweep` returned."""
+    return [
+        moved(
+            found, "says it is an assistant", -0.5, -1,
+            "Steered away (-0.5), it no longer says that it is an assistant: change of the share",
+        ),
+        moved(
+            found, "role-play", 0.5, -1,
+            "Steered toward (+0.5), it resists role-play: change of the share in role",
+        ),
+    ]  # fmt: skip
+
+
+def secrets_claims(found: dict) -> list[Claim]:
+    """Of what `secrets` returned."""
+    plain, asked = found["plain"]["persona"]["rate"], found["plain"]["plain"]["rate"]
+    random = min(found[n]["persona"]["rate"] for n in found if n.startswith("random"))
+    return [
+        Claim(
+            "A persona gives away what the Assistant was told to keep: secrets told",
+            ".65 and .83 (fig. 5)", plain, asked, verdict(plain > asked + 0.4, plain > asked + 0.1),
+        ),
+        halved(plain, found["capped"]["persona"]["rate"], random, "secrets told, capped"),
+    ]  # fmt: skip
+
+
+def drift_claims(found: dict) -> list[Claim]:
+    """Of what `drift` returned."""
+
+    def slope(way, domains):
+        return sum(found[way][d]["slope"]["mean"] for d in domains) / len(domains)
+
+    personal, work = slope("plain", PERSONAL), slope("plain", WORK)
+    error = max(found["plain"][d]["slope"]["error"] for d in PERSONAL)
+    capped, random = slope("capped", PERSONAL), slope("random", PERSONAL)
+    return [
+        Claim(
+            "Therapy and philosophy leave the Assistant: slope of the projection per turn",
+            "they fall (fig. 7)", personal, work,
+            verdict(personal < -2 * error and personal < 2 * min(work, 0), personal < min(work, 0)),
+        ),
+        *prediction.claims(found["prediction"]),
+        Claim(
+            "Capped, they no longer do: slope",
+            "(sec. 5)", capped, random,
+            verdict(
+                personal < 0 and abs(capped) < abs(personal) / 3, abs(capped) < abs(personal)
+            ),
+        ),
+    ]  # fmt: skip
+
+
+def capability_claims(found: dict) -> list[Claim]:
+    """Of what `capability` returned."""
+    role_play, perplexity = found["capped"]["role-play"], found["perplexity"]
+    ratio = perplexity["capped"] / perplexity["plain"]
+    random = [p / perplexity["plain"] for n, p in perplexity.items() if n.startswith("random")]
+    return [
+        kept(found["capped"]["right"], [run["right"] for run in found["random"]], -0.15),
+        Claim(
+            "... nor of perplexity: capped to plain, of a fixed text",
+            "(not measured)", ratio, max(random), verdict(ratio < 1.03, ratio < 1.2),
+        ),
+        Claim(
+            "A cost: role-play that the user asked for is dulled: change of the share in role",
+            "(not measured)", role_play["difference"],
+            min(run["role-play"]["difference"] for run in found["random"]),
+            verdict(role_play["high"] < 0, role_play["difference"] < -0.05),
+        ),
+    ]  # fmt: skip
