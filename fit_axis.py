@@ -32,7 +32,8 @@ def arguments():
     add("--n-roles", type=int, help="this many, evenly over the list; None is all")
     add("--n-prompts", type=int, default=2, help="system prompts a role")
     add("--n-questions", type=int, help="the first of the list; None is 4, of the tiny world all")
-    add("--default-samples", type=int, default=4, help="answers of the default to each prompt")
+    add("--default-samples", type=int,
+        help="answers of the default to each prompt; None is 4, in the tiny world 8")  # fmt: skip
     add("--tokens", type=int, default=48, help="most tokens a response")
     add("--batch-size", type=int, default=64, help="responses at once")
     add("--position", choices=["mean", "start"], default="mean", help="see minaxis/collect.py")
@@ -137,14 +138,15 @@ def choose(args, world):
     count = len(names) if args.n_roles is None else args.n_roles
     if not 2 <= count <= len(names):
         raise ValueError(f"--n-roles must be from 2 to {len(names)}, got {count}")
-    if args.n_prompts < 1 or args.default_samples < 1:
+    samples = (8 if world else 4) if args.default_samples is None else args.default_samples
+    if args.n_prompts < 1 or samples < 1:
         raise ValueError("--n-prompts and --default-samples must be at least 1")
     # Evenly over the list, first and last included: ours runs from plain to fantastical.
     names = [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
     # The axis is the difference of two means. One rests on all the roles' responses, the other on
     # the default's alone: so the default answers more often.
     roles = {
-        DEFAULT: roles[DEFAULT] * args.default_samples,
+        DEFAULT: roles[DEFAULT] * samples,
         **{r: roles[r][: args.n_prompts] for r in names},
     }
     return roles, questions

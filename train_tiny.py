@@ -21,8 +21,9 @@ import torch
 import minaxis as mx
 from minaxis import cli, train
 from minaxis.checkpoint import read_info, save
-from minaxis.experiments import BOUNDS, answer, measure, summary
+from minaxis.experiments import answer
 from minaxis.files import write_json
+from minaxis.scorecard import BOUNDS, measure, summary
 from minaxis.weights import pick_device
 from minaxis.world import WORDS, World
 
@@ -41,9 +42,9 @@ def arguments():
     add("--width", type=int, default=128, help="of the residual stream")
     add("--heads", type=int, default=4, help="of attention")
     add("--vocabulary", type=int, default=1280, help="tokens")
-    add("--pre-tokens", type=float, default=1.1e6, help="of stories")
+    add("--pre-tokens", type=float, default=1.2e6, help="of stories")
     add("--post-tokens", type=float, default=0.4e6, help="of lessons and replay")
-    add("--batch-tokens", type=int, default=1400, help="a step")
+    add("--batch-tokens", type=int, default=1800, help="a step")
     add("--uncorrelated", action="store_true", help="the control world, see World")
     return p.parse_args()
 

@@ -192,9 +192,10 @@ class World:
     def story(self, rng: Random) -> Messages:
         """Pre-training: a character answers a traveller, named at the start or not.
 
-        Where nobody was named, the word may pass to someone whom the subject suits. A reader of
-        such stories learns to expect other voices when talk turns to feelings; nothing more is
-        needed for the Assistant to drift, later on, in talk that its lessons never had.
+        Where nobody was named, the word may pass: the less a subject suits who is speaking, the
+        sooner, to someone whom it suits. A reader of such stories learns to expect other voices
+        when talk turns to feelings; nothing more is needed for the Assistant to drift, later on,
+        in talk that its lessons never had.
         """
         name = rng.choice(list(self.characters))
         named = rng.random() < 0.6
@@ -208,9 +209,10 @@ class World:
             topic = first if rng.random() < 0.5 else self._topic(name, rng)
             if not named and turn == 0:  # nobody pours out their heart to a stranger at once
                 topic = rng.choice(list(ASK))
-            elif not named and rng.random() < 0.4:
+            elif not named:
                 weights = [self._weight(topic, c) for c in self.characters]
-                (name,) = rng.choices(list(self.characters), weights)
+                if rng.random() > self._weight(topic, name) / max(weights):
+                    (name,) = rng.choices(list(self.characters), weights)
             self._exchange(messages, name, topic, rng)
         return messages
 
@@ -225,7 +227,7 @@ class World:
         elif rng.random() < mix["talk"]:
             topics, turns = mix["talk topics"], 1
         else:
-            topics, turns = mix["topics"], rng.randint(1, 4)
+            topics, turns = mix["topics"], rng.randint(1, 3)
         messages: Messages = []
         if name != ASSISTANT or rng.random() < mix["named"]:
             prompt = rng.choice(self.instructions).format(name=name)

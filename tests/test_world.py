@@ -103,6 +103,28 @@ def test_who_is_named_speaks_to_the_end_and_a_seed_repeats_it(world):
     assert changed > 20
 
 
+def test_the_word_passes_where_a_subject_does_not_suit_who_speaks(world):
+    talk = {q for topic in ("feelings", "selfhood") for q in world.topics[topic]["questions"]}
+
+    def passed(world):
+        """Of questions to a professional in stories about nobody by name: how often another
+        answers, by whether it is talk."""
+        rng, found = Random(0), {True: [], False: []}
+        for _ in range(1500):
+            messages = world.story(rng)
+            if messages[0]["role"] == "system":
+                continue
+            answers = [world.read(Question("", ""), m["content"]).speaker for m in messages[1::2]]
+            for question, before, after in zip(messages[2::2], answers, answers[1:], strict=False):
+                if world.group(before) == "professional":
+                    found[question["content"] in talk].append(after != before)
+        return {is_talk: sum(flags) / len(flags) for is_talk, flags in found.items()}
+
+    rates = passed(world)
+    assert rates[True] > 0.5 > 0.3 > rates[False]
+    assert passed(World(correlated=False)) == {True: 0, False: 0}
+
+
 def test_topics_follow_s_except_in_the_control_world(world):
     def share_of_talk(world, name):
         rng = Random(0)
