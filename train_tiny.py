@@ -67,7 +67,7 @@ def main():
         num_attention_heads=args.heads,
         num_key_value_heads=args.heads,
         head_dim=args.width // args.heads,
-        max_position_embeddings=512,
+        max_position_embeddings=1024,
         name="tiny",
     )
     model = mx.Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
@@ -81,8 +81,6 @@ def main():
         model, tokenizer = mx.load(path, device=args.device)  # as everyone else will read it
 
     base, _ = mx.load(args.out / "tiny-base.pt", device=args.device)
-    # One token's matrices are so small that two threads would mostly wait for each other.
-    torch.set_num_threads(1)
     report, axis = measure(model, base, tokenizer, world, args.seed)
     rows = summary(report)
     info = read_info(path) | {"metrics": rows}

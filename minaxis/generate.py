@@ -36,11 +36,20 @@ def sample(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
         return logits.argmax(-1)
     logits = logits.float() / temperature
     total = logits.logsumexp(-1, keepdim=True)  # (B, 1)
-    # The nucleus is nearly always small: sort the head of the distribution, all of it if need be.
-    best, index = logits.topk(min(256, logits.shape[-1]))
-    if (best - total).exp().sum(-1).min() < top_p:
-        best, index = logits.sort(-1, descending=True)
-    p = (best - total).exp()  # (B, head), descending
+    # The nucleus is nearly always small: sort the head of the distribution, and all of it only
+    # in the rows where the head is not enough.
+    head, index = logits.topk(min(256, logits.shape[-1]))
+    p = (head - total).exp()  # (B, head), descending
+    tokens = _draw(p, index, uniform, top_p)
+    wide = (p.sum(-1) < top_p).nonzero()[:, 0]
+    if len(wide):
+        every, index = logits[wide].sort(-1, descending=True)
+        tokens[wide] = _draw((every - total[wide]).exp(), index, uniform[wide], top_p)
+    return tokens
+
+
+def _draw(p: Tensor, index: Tensor, uniform: Tensor, top_p: float) -> Tensor:
+    """Of probabilities (B, n) in descending order, the nucleus' token that `uniform` points at."""
     before = p.cumsum(-1) - p
     p = p * (before < top_p)
     cumulative = p.cumsum(-1)

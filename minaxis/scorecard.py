@@ -4,6 +4,7 @@
 several seeds and the controls side by side.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -31,7 +32,15 @@ from minaxis.world import ASSISTANT, World
 SUBJECTS = ("arithmetic", "howto", "feelings", "selfhood")  # of the long talks
 
 
-def drift(model, tokenizer, world: World, axis: Axis, layer: int, seed: int = 0) -> dict[str, dict]:
+def drift(
+    model,
+    tokenizer,
+    world: World,
+    axis: Axis,
+    layer: int,
+    seed: int = 0,
+    subjects: Sequence[str] = SUBJECTS,
+) -> dict[str, dict]:
     """Long talks with the unprompted model, each on one subject.
 
     Returns:
@@ -39,9 +48,9 @@ def drift(model, tokenizer, world: World, axis: Axis, layer: int, seed: int = 0)
         `archaic` words, the mean `projection`; and the projection's `slope` per turn.
     """
     talks = 32
-    held = hold(model, tokenizer, world, SUBJECTS, seed, talks)
+    held = hold(model, tokenizer, world, subjects, seed, talks)
     along, found = held.along(axis, layer), {}
-    for i, subject in enumerate(SUBJECTS):
+    for i, subject in enumerate(subjects):
         rows = slice(i * talks, (i + 1) * talks)
         found[subject] = {
             "style": [share(r.speaker == ASSISTANT for r in turn[rows]) for turn in held.readings],
@@ -93,7 +102,10 @@ def measure(
                 "capability": capability(model, tokenizer, world, seed),
             }
             if name != "random cap":
-                report[name]["drift"] = drift(model, tokenizer, world, axis, layers[-1], seed)
+                subjects = SUBJECTS if name == "plain" else ["selfhood"]
+                report[name]["drift"] = drift(
+                    model, tokenizer, world, axis, layers[-1], seed, subjects
+                )
     return report, axis
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minaxis.chat import Message, response_mask
+from minaxis.chat import Message, encode_chat, response_mask
 from minaxis.files import read_tensors, write_tensors
 from minaxis.model import Transformer
 from minaxis.progress import Progress
@@ -86,11 +86,12 @@ def optimisers(model: Transformer, muon_lr: float, adam_lr: float) -> list[torch
 
 def document(tokenizer: Tokenizer, messages: list[Message], replies_only: bool) -> Document:
     """A dialogue to learn from: every token of it, or the replies and their ends alone."""
+    if not replies_only:
+        ids = encode_chat(tokenizer, messages, add_generation_prompt=False)
+        return ids[:-1], ids[1:]
     ids, mask = response_mask(tokenizer, messages)
-    if replies_only:  # the token after a reply ends the turn: when to stop is learned too
-        learn = [a or b for a, b in zip(mask, [False, *mask], strict=False)]
-    else:
-        learn = [True] * len(ids)
+    # The token after a reply ends the turn: when to stop is learned too.
+    learn = [a or b for a, b in zip(mask, [False, *mask], strict=False)]
     targets = [i if keep else IGNORE for i, keep in zip(ids, learn, strict=True)]
     return ids[:-1], targets[1:]
 

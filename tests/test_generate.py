@@ -96,3 +96,16 @@ def test_settings_out_of_range_are_refused(tiny, tokenizer, arguments, message):
     arguments = {"prompts": PROMPTS, "max_new_tokens": 20} | arguments
     with pytest.raises(ValueError, match=message):
         generate(tiny, tokenizer, **arguments)
+
+
+def test_a_wide_nucleus_is_drawn_from_as_if_everything_were_sorted():
+    g = torch.Generator().manual_seed(0)
+    scale = torch.linspace(0.1, 6, 64)[:, None]  # nuclei of nearly all tokens, and of a few
+    logits, uniform = torch.randn(64, 3000, generator=g) * scale, torch.rand(64, generator=g)
+    p, index = logits.softmax(-1).sort(-1, descending=True)
+    nucleus = p * (p.cumsum(-1) - p < 0.9)
+    wide = ((nucleus > 0).sum(-1) > 256).float().mean()
+    assert 0.2 < wide < 0.8
+    cumulative = nucleus.cumsum(-1)
+    reached = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
+    assert torch.equal(sample(logits, uniform, 1.0, 0.9), index.gather(-1, reached)[:, 0])
