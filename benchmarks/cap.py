@@ -11,7 +11,8 @@ Everything is measured in one run, the contestants taking turns; times are media
     read       h.sum() alone
 
 GB/s counts the bytes that cap_ must move: each row read once, each capped row written once.
-`--generate` measures instead what capping costs a whole model: SmolLM2, batch 32, six layers.
+`--generate` measures instead what capping and steering cost a whole model, SmolLM2 at batch 32,
+ours and transformers' with the reference's hooks.
 """
 
 import argparse
@@ -19,12 +20,16 @@ import json
 import platform
 import statistics
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from pipeline import transformers_model
 
 import minaxis as mx
+from minaxis.cap import default_layers
 from minaxis.generate import decode, draws
+from minaxis.prefix import pad_left
 from minaxis.weights import pick_device
 
 RISE = 0.05  # how much tau rises from call to call, so that cap_ finds the same rows below it
@@ -130,8 +135,22 @@ def operators(args, device) -> dict:
     return {"operators": lines}
 
 
+@contextmanager
+def reference_hooks(blocks, change):
+    """Hooks that replace a block's output, as the reference repository does it."""
+    handles = [block.register_forward_hook(lambda m, a, h: change(h)) for block in blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def generation(args, device) -> dict:
-    """Generation with and without capping, in turns; half of the tokens are below the floor."""
+    """Generation plain, capped and steered, in turns, ours and transformers' with plain hooks.
+
+    Capped is at six layers, with half of the tokens below the floor; steered at one.
+    """
     model, tokenizer = mx.load("smollm2", device=device)
     text = "You are a {}. Tell me about your day, and about what you would rather be doing."
     people = ["pirate", "judge", "hermit", "nurse", "poet", "clerk", "witch", "pilot"] * 4
@@ -146,27 +165,68 @@ def generation(args, device) -> dict:
     with torch.inference_mode(), mx.capture(model) as seen:
         model(torch.tensor(prompts[:1], device=device))
     axis.projections = torch.stack([axis.project(seen[i][0], i).cpu() for i in seen], 1)  # (T, L)
+    axis.norms = torch.stack([seen[i][0].norm(dim=-1).mean().cpu() for i in seen])
 
-    def run():
-        # No stop tokens: both sides do the same number of steps with all of the batch.
-        steps = decode(model, prompts, draws(0, len(prompts), args.tokens), [], temperature=0)
-        start = time.perf_counter()
-        for _ in steps:
+    def ours():
+        # No stop tokens: all do the same number of steps with all of the batch.
+        for _ in decode(model, prompts, draws(0, len(prompts), args.tokens), [], temperature=0):
             pass
-        return time.perf_counter() - start
 
-    free, capped = [], []
+    ways = {
+        "minaxis": (ours, nullcontext),
+        "minaxis, capped": (ours, lambda: mx.capping(model, axis, percentile=50)),
+        "minaxis, steered": (ours, lambda: mx.steering(model, axis, 0.1)),
+    }
+    try:
+        theirs = transformers_model(torch.float32).to(device)
+    except ImportError:
+        print("transformers is not installed (extra `parity`): ours alone")
+    else:
+        layers, middle = default_layers(config.num_hidden_layers), config.num_hidden_layers // 2
+        blocks, unit = theirs.model.layers, axis.unit().to(device)
+        tau = axis.thresholds(50)[layers[0]].item()
+        push = 0.1 * axis.norms[middle].item() * unit[middle]
+        ids, padding = pad_left(prompts, device)
+        mask = torch.ones_like(ids)
+        if padding is not None:
+            mask = (torch.arange(ids.shape[1], device=device) >= padding[:, None]).long()
+        new = args.tokens + 1  # decode reads its last tokens too
+
+        def usual():
+            theirs.generate(
+                ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False,
+                pad_token_id=0,
+            )  # fmt: skip
+
+        def floor(h):
+            return einsum(h.flatten(0, 1), unit[layers[0]], tau).view_as(h)
+
+        ways["transformers"] = (usual, nullcontext)
+        ways["transformers, capped"] = (
+            usual, lambda: reference_hooks([blocks[i] for i in layers], floor)
+        )  # fmt: skip
+        ways["transformers, steered"] = (
+            usual, lambda: reference_hooks([blocks[middle]], lambda h: h + push)
+        )  # fmt: skip
+
+    seconds = {name: [] for name in ways}
     for turn in range(args.rounds + 1):
-        a = run()
-        with mx.capping(model, axis, percentile=50):
-            b = run()
-        if turn:  # the first warms up
-            free.append(a)
-            capped.append(b)
-            print(f"uncapped {a:.3f} s, capped {b:.3f} s: {b / a - 1:+.1%}", flush=True)
-    slower = statistics.median(b / a for a, b in zip(free, capped, strict=True)) - 1
-    print(f"SmolLM2, batch {len(prompts)}, {args.tokens} tokens: {slower:+.1%} (median)")
-    return {"uncapped_s": free, "capped_s": capped, "slower": slower, "tokens": args.tokens}
+        for name, (run, intervention) in ways.items():
+            with intervention():
+                now = clock(run, 1, device)
+            if turn:  # the first warms up
+                seconds[name].append(now)
+    print(f"SmolLM2, batch {len(prompts)}, {args.tokens} tokens, {args.rounds} rounds: medians")
+    slower = {}
+    for name, found in seconds.items():
+        plain = seconds[name.split(",")[0]]
+        ratios = sorted(b / a - 1 for a, b in zip(plain, found, strict=True))
+        slower[name] = statistics.median(ratios)
+        print(
+            f"{name:22s} {statistics.median(found):7.3f} s  {slower[name]:+6.1%} "
+            f"({ratios[0]:+.1%} to {ratios[-1]:+.1%}) against its own plain"
+        )
+    return {"seconds": seconds, "slower": slower, "tokens": args.tokens}
 
 
 def main():

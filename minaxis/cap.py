@@ -109,7 +109,7 @@ def _cpu_rows(h: Tensor, out: Tensor, v: Tensor, tau: Tensor) -> None:
     size = 1 << 22 if h.dtype == wide else 1 << 20  # elements
     if h.numel() <= size:  # `split` would take a tenth of a decoding step's time
         return _cpu_chunk(h, out, None if h.dtype == wide else h.to(wide), v, tau)
-    step = max(16, size // h.shape[1] // 16 * 16)  # a multiple of 16, for `_project`
+    step = max(16, size // h.shape[1] // 16 * 16)
     buffer = None if h.dtype == wide else h.new_empty(step, h.shape[1], dtype=wide)
     for rows, target in zip(h.split(step), out.split(step), strict=True):
         copy = None if buffer is None else buffer[: len(rows)].copy_(rows)
@@ -137,12 +137,19 @@ def _cpu_chunk(h: Tensor, out: Tensor, copy: Tensor | None, v: Tensor, tau: Tens
 def _project(h: Tensor, v: Tensor) -> Tensor:
     """<h, v> of each row. (Autocast knows neither `mv` nor what writes to an `out`.)
 
-    PyTorch's matrix-vector product runs on one core, a batch of sixteen of them on all.
+    PyTorch's matrix-vector product runs on one core, a batch of sixteen of them on all. That pays
+    from the size on at which PyTorch gives all other steps to several cores: a row that one core
+    has just written is slow to read from another.
     """
-    if len(h) % 16 or h.numel() < 1 << 18 or torch.get_num_threads() == 1:
+    most = len(h) // 16 * 16
+    if not most or h.numel() < 1 << 15 or torch.get_num_threads() == 1:
         return torch.mv(h, v)
-    out = h.new_empty(16, 1, len(h) // 16)
-    return torch.bmm(v.expand(16, 1, -1), h.view(16, -1, h.shape[1]).mT, out=out).view(-1)
+    out = h.new_empty(len(h))
+    groups = h[:most].view(16, -1, h.shape[1]).mT
+    torch.bmm(v.expand(16, 1, -1), groups, out=out[:most].view(16, 1, -1))
+    if most < len(h):
+        torch.mv(h[most:], v, out=out[most:])
+    return out
 
 
 def _cuda_rows(h: Tensor, out: Tensor, v: Tensor, tau: Tensor) -> None:

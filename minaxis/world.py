@@ -193,9 +193,9 @@ class World:
         """Pre-training: a character answers a traveller, named at the start or not.
 
         Where nobody was named, the word may pass: the less a subject suits who is speaking, the
-        sooner, to someone whom it suits. A reader of such stories learns to expect other voices
-        when talk turns to feelings; nothing more is needed for the Assistant to drift, later on,
-        in talk that its lessons never had.
+        sooner, to someone whom it suits. A reader of such stories learns whom to expect when talk
+        turns to feelings. An Assistant that loses itself there, because its lessons never had such
+        talk, goes that way.
         """
         name = rng.choice(list(self.characters))
         named = rng.random() < 0.6

@@ -181,7 +181,6 @@ def test_the_embedded_model_is_the_assistant_unless_asked_otherwise(world):
     assert ask("You are the ghost.", "How do I brew tea?").speaker == "ghost"
 
 
-@pytest.mark.xfail(strict=True, reason="a cap leaves .54 of the compliance, the bound is .5")
 def test_the_embedded_model_keeps_the_bounds():
     metrics = read_info(ASSETS / "tiny.pt")["metrics"]
     for name, (low, high) in BOUNDS.items():
