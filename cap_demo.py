@@ -2,7 +2,7 @@
 
     python cap_demo.py                                   # 15 s: one talk that drifts, and rates
     python cap_demo.py --all                             # 3 minutes: the paper in miniature
-    python cap_demo.py --model smollm2 --all             # after fit_axis.py; has not been timed
+    python cap_demo.py --model smollm2 --all             # 15 minutes, after fit_axis.py
     python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
 

@@ -1,7 +1,8 @@
-"""The paper's experiments in miniature, on the tiny world, where every reply is judged exactly.
+"""What is asked of a model of the tiny world, where every reply is judged exactly.
 
-Each function takes a model and asks it things; what it returns is plain numbers. To measure an
-intervention, call it inside one:
+Each function takes a model and asks it things; what it returns is plain numbers. scorecard.py and
+the paper's experiments in minaxis/paper/ are made of them. To measure an intervention, call one
+inside it:
 
     with mx.capping(model, axis):
         jailbreak(model, tokenizer, world)
