@@ -1,6 +1,6 @@
 """How do time and memory grow with the job? A straight line, or flat, where it should be.
 
-    python benchmarks/growth.py            # 4 minutes on two cores; the picture needs matplotlib
+    python benchmarks/growth.py            # 4 minutes; the picture needs matplotlib
 
 `collect` on the tiny model: more roles (of 5 prompts x 8 questions, up to the paper's 275), longer
 responses, larger batches; and a model with random weights at several widths. One thing is varied
@@ -59,7 +59,7 @@ def main():
             )  # fmt: skip
             now = {name: value} | json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{name:8s} {value:6d} {now['seconds']:8.2f} {now['tokens'] / now['seconds']:9.0f} "
+                f"{name:8s} {value:6d} {now['seconds']:8.2f} {now['said'] / now['seconds']:9.0f} "
                 f"{now['peak_mib']:9.0f}   {exponents(found[name][-1:], now, name)}",
                 flush=True,
             )
@@ -106,7 +106,7 @@ def measure(roles, tokens, batch, width):
     return {
         "seconds": time.perf_counter() - start,
         "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
-        "tokens": roles * 5 * len(questions) * tokens,
+        "said": roles * 5 * len(questions) * tokens,
     }
 
 

@@ -1,6 +1,6 @@
 """From prompts to an axis, four ways: how long, how much memory, how close to the machine's limit?
 
-    python benchmarks/pipeline.py            # 6 minutes on two cores
+    python benchmarks/pipeline.py            # 13 minutes on two cores
 
 The job: 12 roles x 2 prompts x 4 questions on SmolLM2, 96 responses of 48 tokens, and at every
 layer the mean activation over each response. The usual way, in our own words after the reference
