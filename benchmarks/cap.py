@@ -212,7 +212,9 @@ def generation(args, device) -> dict:
 
     seconds = {name: [] for name in ways}
     for turn in range(args.rounds + 1):
-        for name, (run, intervention) in ways.items():
+        # Every other round backward: who comes later may find a warmer or a slower machine.
+        for name in list(ways)[:: -1 if turn % 2 else 1]:
+            run, intervention = ways[name]
             with intervention():
                 now = clock(run, 1, device)
             if turn:  # the first warms up
