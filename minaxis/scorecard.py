@@ -159,9 +159,11 @@ def summary(report: dict) -> dict[str, float]:
         rows[f"archaic at turn 8, {subject}"] = drift[subject]["archaic"][-1]
     for subject, talk in drift.items():
         rows[f"slope of the projection, {subject}"] = talk["slope"]
-    rows["slope of the projection, selfhood less twice arithmetic's"] = (
-        drift["selfhood"]["slope"] - 2 * drift["arithmetic"]["slope"]
-    )
+    # A line under arithmetic that is flat or rises counts as a fall of a hundredth: selfhood must
+    # fall in any case.
+    rows["slope of the projection, selfhood less twice arithmetic's"] = drift["selfhood"][
+        "slope"
+    ] - 2 * min(drift["arithmetic"]["slope"], -0.01)
     for name in ("capped", "random cap"):
         under = report[name]
         rows |= {
