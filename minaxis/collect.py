@@ -247,13 +247,11 @@ def respond(
             h = h * step.fed[:, None]  # a row that has ended, or has not begun, adds nothing
             total.index_add_(1, step.rows, h)
             norm.index_add_(1, step.rows, h.norm(dim=-1))
-            if step.logits is None:  # the last pass only reads
+            if step.logprob is None:  # the last pass only reads
                 break
-            rows, tokens = step.rows[step.alive], step.tokens[step.alive]
-            logits = step.logits[step.alive].float()
-            chosen = logits.gather(-1, tokens[:, None])[:, 0]
-            logprob[rows] += chosen - logits.logsumexp(-1)
-            said[rows, k] = tokens
+            rows = step.rows[step.alive]
+            logprob[rows] += step.logprob[step.alive]
+            said[rows, k] = step.tokens[step.alive]
             length[rows] += 1
 
     length_or_nan = torch.where(length > 0, length, torch.nan)

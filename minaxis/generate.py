@@ -19,7 +19,9 @@ from minaxis.prefix import begin
 from minaxis.tokenizer import Tokenizer
 
 
-def sample(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) -> Tensor:
+def sample(
+    logits: Tensor, uniform: Tensor, temperature: float, top_p: float
+) -> tuple[Tensor, Tensor]:
     """One token a row, from the nucleus of the distribution.
 
     The nucleus is the smallest set of most likely tokens whose probabilities sum to `top_p`.
@@ -30,11 +32,21 @@ def sample(logits: Tensor, uniform: Tensor, temperature: float, top_p: float) ->
         temperature: divides the logits; 0 takes the most likely token.
 
     Returns:
-        (B,) token ids.
+        (B,) token ids, and (B,) their log-probabilities before temperature and nucleus, in nats.
     """
-    if temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.float() / temperature
+    # Some rows at a time, about 4 MB: what is computed on the way then finds its memory in the
+    # cache. New memory for all rows at once costs several times the arithmetic.
+    size = max(1, (1 << 20) // logits.shape[-1])
+    tokens, logprobs = [], []
+    for some, u in zip(logits.split(size), uniform.split(size), strict=True):
+        some = some.float()
+        chosen = some.argmax(-1) if temperature == 0 else _nucleus(some / temperature, u, top_p)
+        tokens.append(chosen)
+        logprobs.append(some.gather(-1, chosen[:, None])[:, 0] - some.logsumexp(-1))
+    return torch.cat(tokens), torch.cat(logprobs)
+
+
+def _nucleus(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
     total = logits.logsumexp(-1, keepdim=True)  # (B, 1)
     # The nucleus is nearly always small: sort the head of the distribution, and all of it only
     # in the rows where the head is not enough.
@@ -63,8 +75,8 @@ class Step(NamedTuple):
 
     rows: Tensor  # (b,) which prompt each row continues
     fed: Tensor  # (b,) bool: was the token just read part of a response? (the prompt is not)
-    logits: Tensor | None  # (b, V); None after the last pass, which only reads
     tokens: Tensor  # (b,) what each row sampled; it is read by the next pass
+    logprob: Tensor | None  # (b,) of these, in nats; None after the last pass, which only reads
     alive: Tensor  # (b,) bool: is that a token of the response, or has the row ended?
 
 
@@ -98,11 +110,11 @@ def decode(
     for step in range(limit + 1):
         logits = model(ids, cache, padding, last=1)[:, 0]  # (b, V)
         if step == limit:
-            yield Step(rows, fed, None, ids[:, -1], torch.zeros_like(fed))
+            yield Step(rows, fed, ids[:, -1], None, torch.zeros_like(fed))
             return
-        tokens = sample(logits, uniforms[rows, step], temperature, top_p)
+        tokens, logprob = sample(logits, uniforms[rows, step], temperature, top_p)
         alive = alive & ~torch.isin(tokens, stop)
-        yield Step(rows, fed, logits, tokens, alive)
+        yield Step(rows, fed, tokens, logprob, alive)
         count = int(alive.sum())
         if count == 0:
             return

@@ -53,13 +53,13 @@ def test_decode_ends_with_a_pass_that_reads_the_last_token(tiny):
     assert len(steps) == 6
     assert not steps[0].fed.any()  # the prompt is not part of the response
     assert all(step.fed.all() for step in steps[1:])
-    assert steps[-1].logits is None
+    assert steps[-1].logprob is None
 
 
 def test_sampling_follows_the_nucleus():
     p = torch.tensor([0.02, 0.4, 0.3, 0.2, 0.08])
     uniform = (torch.arange(4000) + 0.5) / 4000
-    tokens = sample(p.log().expand(4000, -1), uniform, temperature=1.0, top_p=0.85)
+    tokens, _ = sample(p.log().expand(4000, -1), uniform, temperature=1.0, top_p=0.85)
     share = torch.bincount(tokens, minlength=5) / 4000
     # 0.4 + 0.3 < 0.85 <= 0.4 + 0.3 + 0.2: the nucleus is these three, renormalised
     torch.testing.assert_close(share, torch.tensor([0, 4, 3, 2, 0]) / 9, atol=1e-3, rtol=0)
@@ -68,7 +68,8 @@ def test_sampling_follows_the_nucleus():
 def test_sampling_from_a_flat_distribution_uses_all_of_it():
     logits = torch.zeros(5000, 1000)  # the nucleus is larger than the head that is sorted first
     uniform = (torch.arange(5000) + 0.5) / 5000
-    share = torch.bincount(sample(logits, uniform, 1.0, top_p=1.0), minlength=1000) / 5000
+    tokens, _ = sample(logits, uniform, 1.0, top_p=1.0)
+    share = torch.bincount(tokens, minlength=1000) / 5000
     torch.testing.assert_close(share, torch.full((1000,), 1e-3), atol=3e-4, rtol=0)
 
 
@@ -76,9 +77,9 @@ def test_temperature_sharpens():
     logits = torch.tensor([1.0, 0.0]).expand(1000, -1)
     uniform = (torch.arange(1000) + 0.5) / 1000
     for temperature in (0.5, 1.0, 2.0):
-        share = (sample(logits, uniform, temperature, 1.0) == 0).float().mean().item()
+        share = (sample(logits, uniform, temperature, 1.0)[0] == 0).float().mean().item()
         assert share == pytest.approx(1 / (1 + 2.718281828 ** (-1 / temperature)), abs=2e-3)
-    assert sample(logits, uniform, 0, 1.0).eq(0).all()
+    assert sample(logits, uniform, 0, 1.0)[0].eq(0).all()
 
 
 @pytest.mark.parametrize(
@@ -108,4 +109,14 @@ def test_a_wide_nucleus_is_drawn_from_as_if_everything_were_sorted():
     assert 0.2 < wide < 0.8
     cumulative = nucleus.cumsum(-1)
     reached = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
-    assert torch.equal(sample(logits, uniform, 1.0, 0.9), index.gather(-1, reached)[:, 0])
+    assert torch.equal(sample(logits, uniform, 1.0, 0.9)[0], index.gather(-1, reached)[:, 0])
+
+
+def test_rows_are_sampled_alike_in_slices_and_alone():
+    g = torch.Generator().manual_seed(0)
+    logits, uniform = torch.randn(5, 1 << 19, generator=g) * 8, torch.rand(5, generator=g)
+    tokens, logprob = sample(logits, uniform, 0.7, 0.9)  # two rows at a time
+    alone = [sample(logits[i : i + 1], uniform[i : i + 1], 0.7, 0.9)[0] for i in range(5)]
+    assert torch.equal(tokens, torch.cat(alone))
+    expected = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+    torch.testing.assert_close(logprob, expected)
