@@ -10,6 +10,7 @@ within +-c. Blocks 0, 2, 4, ... see only the latest `sliding_window` tokens, the
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -70,8 +71,7 @@ class GemmaAttention(Attention):
 class GemmaMLP(MLP):
     """Gated by GELU (its tanh approximation) instead of SiLU."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
+    activation = staticmethod(partial(F.gelu, approximate="tanh"))
 
 
 class GemmaBlock(Block):
