@@ -141,15 +141,12 @@ def _project(h: Tensor, v: Tensor) -> Tensor:
     from the size on at which PyTorch gives all other steps to several cores: a row that one core
     has just written is slow to read from another.
     """
-    most = len(h) // 16 * 16
-    if not most or h.numel() < 1 << 15 or torch.get_num_threads() == 1:
+    if h.numel() <= 1 << 15 or len(h) < 16 or torch.get_num_threads() == 1:
         return torch.mv(h, v)
-    out = h.new_empty(len(h))
+    most = len(h) // 16 * 16
     groups = h[:most].view(16, -1, h.shape[1]).mT
-    torch.bmm(v.expand(16, 1, -1), groups, out=out[:most].view(16, 1, -1))
-    if most < len(h):
-        torch.mv(h[most:], v, out=out[most:])
-    return out
+    projection = torch.bmm(v.expand(16, 1, -1), groups).view(-1)
+    return torch.cat([projection, torch.mv(h[most:], v)]) if most < len(h) else projection
 
 
 def _cuda_rows(h: Tensor, out: Tensor, v: Tensor, tau: Tensor) -> None:
