@@ -1,6 +1,6 @@
 """From prompts to an axis, four ways: how long, how much memory, how close to the machine's limit?
 
-    python benchmarks/pipeline.py            # 13 minutes on two cores
+    python benchmarks/pipeline.py            # 17 minutes on two cores
 
 The job: 12 roles x 2 prompts x 4 questions on SmolLM2, 96 responses of 48 tokens, and at every
 layer the mean activation over each response. The usual way, in our own words after the reference
@@ -187,11 +187,12 @@ def version(package):
 
 def minaxis_collect(model, prompts, batch, tokens):
     """[(prompt, response ids, mean activation (L, D))], in one pass."""
-    uniforms, answers = draws(0, len(prompts), tokens), {}
-    for some in batches([len(p) for p in prompts], batch):
-        done = respond(model, [prompts[i] for i in some], uniforms[some], [], **SAMPLING)
-        answers |= {i: (prompts[i], a["ids"], a["mean"]) for i, a in zip(some, done, strict=True)}
-    return [answers[i] for i in range(len(prompts))]
+    uniforms, answers = draws(0, len(prompts), tokens), []
+    for i in range(0, len(prompts), batch):  # roles stay together, as in `collect`
+        some = prompts[i : i + batch]
+        done = respond(model, some, uniforms[i : i + batch], [], **SAMPLING)
+        answers += [(p, a["ids"], a["mean"]) for p, a in zip(some, done, strict=True)]
+    return answers
 
 
 def transformers_model(dtype):
