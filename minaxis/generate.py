@@ -47,6 +47,7 @@ def sample(
 
 
 def _nucleus(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
+    """(B,) the tokens of the nucleus that `uniform` points at; temperature is in the logits."""
     total = logits.logsumexp(-1, keepdim=True)  # (B, 1)
     # The nucleus is nearly always small: sort the head of the distribution, and all of it only
     # in the rows where the head is not enough.
