@@ -48,7 +48,7 @@ def arguments():
         help="put what --all wrote there into README.md and figures/")  # fmt: skip
     add("--axis", type=Path, help="axis file; None is out/MODEL/axis.pt")
     add("--system", default="", help="system prompt, for example a role")
-    add("--layers", type=int, nargs="+", help="to cap; None is from 0.70 to 0.90 of the depth")
+    add("--layers", type=int, nargs="+", help="to cap, after messages; None: .7 to .9 of depth")
     add("--percentile", type=float, default=75, help="of the calibration, the floor")
     add("--steer", type=float, metavar="C", help="also steer, by C mean residual norms")
     add("--tokens", type=int, default=64, help="most tokens an answer")

@@ -215,8 +215,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1] == 1 and x.device.type == "cpu":
             # Decoding, one token a row: the same products with the rows as columns, W x for x W^T.
-            # CPUs do that faster for so few, and a whole pass takes a tenth less time. (Hooks on
-            # the three matrices themselves do not run then.)
+            # CPUs do that faster for so few. (Hooks on the three matrices do not run then.)
             x = x[:, 0].T  # (D, B)
             y = self.activation(self.gate_proj.weight @ x) * (self.up_proj.weight @ x)
             return (self.down_proj.weight @ y).T.contiguous()[:, None]
