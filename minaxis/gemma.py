@@ -59,12 +59,13 @@ class GemmaAttention(Attention):
         if self.window is not None:
             column = torch.arange(k.shape[2], device=k.device)
             near = column > column[-q.shape[2] :, None] - self.window  # (T, S)
-            mask = near if mask is None else mask & near
+            near = torch.where(near, 0.0, -torch.inf)
+            mask = near if mask is None else mask + near
         group = q.shape[1] // k.shape[1]
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)  # (B, H, S, Dh)
         scores = softcap(q @ k.transpose(2, 3) * self.scale, self.cap)  # (B, H, T, S)
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
+            scores = scores + mask
         return scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v
 
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minaxis import KVCache, Transformer
-from minaxis.model import attention_mask, rotary, rotate
+from minaxis import Config, KVCache, Transformer
+from minaxis.model import Attention, attention_mask, rotary, rotate
 from minaxis.prefix import pad_left
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [20, 21], [30, 31, 32, 33]]
@@ -55,9 +55,24 @@ def test_rows_that_stay_in_the_cache_go_on_as_before(tiny):
 
 
 def test_a_query_sees_itself_and_the_past_but_no_padding():
-    mask = attention_mask(2, 4, torch.tensor([0, 3]), "cpu")
-    assert mask.int().tolist() == [[[[1, 1, 1, 0], [1, 1, 1, 1]]], [[[0, 0, 1, 0], [0, 0, 0, 1]]]]
-    assert attention_mask(1, 4, None, "cpu") is None
+    mask = attention_mask(2, 4, torch.tensor([0, 3]), torch.float32, "cpu")
+    seen = (mask == 0).int().tolist()
+    assert seen == [[[[1, 1, 1, 0], [1, 1, 1, 1]]], [[[0, 0, 1, 0], [0, 0, 0, 1]]]]
+    assert attention_mask(1, 4, None, torch.float32, "cpu") is None
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("padding", [None, torch.tensor([0, 5])])
+def test_attention_in_steps_is_the_fused_one(queries, padding):
+    config = Config(8, 24, 8, 1, 6, 2, 16)
+    attention, g = Attention(config, 0), torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, n, t, 16, generator=g) for n, t in ((6, queries), (2, 9), (2, 9)))
+    mask = attention_mask(queries, 9, padding, torch.float32, "cpu")
+    expected = attention.attend(q, k, v, mask)  # float32: PyTorch's
+    torch.testing.assert_close(attention.attend_in_steps(q, k, v, mask), expected)
+    low = [x if x is None else x.bfloat16() for x in (q, k, v, mask)]
+    assert (attention.attend(*low) == attention.attend_in_steps(*low)).all()
+    assert (attention.attend(*low) - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_rotation_depends_on_the_distance_alone(tiny):
