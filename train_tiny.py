@@ -68,7 +68,7 @@ def main():
         num_key_value_heads=args.heads,
         head_dim=args.width // args.heads,
         max_position_embeddings=1024,
-        name="tiny",
+        name=args.out.resolve().name,  # axes know it, and are refused by another folder's model
     )
     model = mx.Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
     model.to(pick_device(args.device))

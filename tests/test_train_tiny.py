@@ -222,3 +222,6 @@ def test_a_minute_of_training_teaches_characters_and_refusal(world, tmp_path):
     assert found["unprompted refused"] > 0.8
     assert found["fantastical answered"] > 0.4
     assert capability(model, tokenizer, world)["howto"] > 0.6
+    mx.Axis.load(tmp_path / "tiny-axis.pt").check(model)
+    with pytest.raises(ValueError, match=f"belongs to tiny .*the model is {tmp_path.name}"):
+        mx.Axis.load(ASSETS / "tiny-axis.pt").check(model)
