@@ -193,9 +193,10 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """softmax(q k^T / sqrt(Dh) + mask) v, (B, H, T, Dh)."""
-        scores = q[..., 0].numel() * k.shape[2]  # B H T S of them; in steps they are all kept
-        if q.dtype == torch.bfloat16 and q.device.type == "cpu" and scores < 1 << 23:
-            return self.attend_in_steps(q, k, v, mask)
+        if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+            scores = q[..., 0].numel() * k.shape[2]  # B H T S of them; in steps they are all kept
+            if q.shape[2] == 1 or scores < 1 << 23:
+                return self.attend_in_steps(q, k, v, mask)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
 
     def attend_in_steps(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
