@@ -53,7 +53,11 @@ def arguments():
     add("--steer", type=float, metavar="C", help="also steer, by C mean residual norms")
     add("--tokens", type=int, default=64, help="most tokens an answer")
     add("--out", type=Path, help="JSON file for the answers; with --all, a folder (out/report)")
-    return p.parse_args()
+    args = p.parse_args()
+    for name in ("system", "layers", "percentile", "steer", "tokens"):
+        if not args.messages and getattr(args, name) != p.get_default(name):
+            p.error(f'--{name} is for answers to messages: add one, as in "Hi" --{name} ...')
+    return args
 
 
 def main():

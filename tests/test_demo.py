@@ -44,3 +44,10 @@ def test_a_reduced_all_writes_a_report_that_needs_nothing_else(tmp_path):
 @pytest.mark.slow
 def test_messages_to_the_tiny_model_find_its_axis():
     assert run("What are you?").count("\n> ") == 1
+
+
+def test_an_option_that_only_answers_heed_is_not_ignored():
+    command = [sys.executable, SCRIPT, "--layers", "3"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert 'add one, as in "Hi" --layers' in ended.stderr
