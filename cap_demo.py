@@ -26,16 +26,16 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis import cli, report
-from minaxis.cap import default_layers
-from minaxis.experiments import adoption, capability, jailbreak, random_direction
-from minaxis.files import read_json, write_json
+from minaxis.activation_cap import default_layers
 from minaxis.hooks import check_layers
-from minaxis.meter import bars, coloured, gauge, token_projections
-from minaxis.paper import open_model, tiny
+from minaxis.loading.models import find
+from minaxis.paper import open_model, report, tiny
 from minaxis.paper.conditions import CAP, every_layer, ways
-from minaxis.weights import find
-from minaxis.world import World
+from minaxis.support import arguments as cli
+from minaxis.support.files import read_json, write_json
+from minaxis.support.meter import bars, coloured, gauge, token_projections
+from minaxis.tiny.questions import adoption, capability, jailbreak, random_direction
+from minaxis.tiny.world import World
 
 
 def arguments():
@@ -73,7 +73,7 @@ def main():
 
 
 def write_readme(folders):
-    from minaxis.plots import draw
+    from minaxis.paper.figures import draw
 
     root, runs = Path(__file__).parent, [report.read_run(folder) for folder in folders]
     report.write_readme(root / "README.md", runs)
@@ -210,7 +210,7 @@ def story(args):
 
 
 def everything(args):
-    from minaxis.plots import draw, load_pyplot
+    from minaxis.paper.figures import draw, load_pyplot
 
     load_pyplot()  # if matplotlib is missing, say so before minutes of work
     started = time.monotonic()

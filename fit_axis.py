@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis import cli
 from minaxis.axis import layer_table
-from minaxis.experiments import in_role, script
-from minaxis.files import write_json
 from minaxis.roles import DEFAULT
-from minaxis.world import World
+from minaxis.support import arguments as cli
+from minaxis.support.files import write_json
+from minaxis.tiny.questions import in_role, script
+from minaxis.tiny.world import World
 
 
 def arguments():

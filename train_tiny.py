@@ -19,13 +19,14 @@ from random import Random
 import torch
 
 import minaxis as mx
-from minaxis import cli, train
-from minaxis.checkpoint import read_info, save
-from minaxis.experiments import answer
-from minaxis.files import write_json
-from minaxis.scorecard import BOUNDS, measure, summary
-from minaxis.weights import pick_device
-from minaxis.world import WORDS, World
+from minaxis.loading.models import pick_device
+from minaxis.support import arguments as cli
+from minaxis.support.files import write_json
+from minaxis.tiny import training as train
+from minaxis.tiny.checkpoint import read_info, save
+from minaxis.tiny.questions import answer
+from minaxis.tiny.scorecard import BOUNDS, measure, summary
+from minaxis.tiny.world import WORDS, World
 
 WATCHED = [
     ("You are the ghost.", "How do I brew tea?"),

@@ -28,10 +28,10 @@ from pipeline import transformers_model
 from torch.profiler import ProfilerActivity, profile
 
 import minaxis as mx
-from minaxis.cap import default_layers
-from minaxis.generate import decode, draws
-from minaxis.prefix import pad_left
-from minaxis.weights import pick_device
+from minaxis.activation_cap import default_layers
+from minaxis.fast.prefix import pad_left
+from minaxis.generation import decode, draws
+from minaxis.loading.models import pick_device
 
 RISE = 0.05  # how much tau rises from call to call, so that cap_ finds the same rows below it
 ABOVE, BELOW = 1000.0, -1.0  # where the projections are planted

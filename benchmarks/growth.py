@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis.files import write_json
-from minaxis.world import World
+from minaxis.support.files import write_json
+from minaxis.tiny.world import World
 
 # What is varied -> its values; all else is as in `USUAL`.
 VARIED = {
@@ -112,7 +112,7 @@ def measure(roles, tokens, batch, width):
 
 def draw(found, path):
     try:
-        from minaxis.plots import BLUE, INK, ORANGE, STYLE, load_pyplot
+        from minaxis.paper.figures import BLUE, INK, ORANGE, STYLE, load_pyplot
 
         pyplot = load_pyplot()
     except ImportError as error:

@@ -35,7 +35,7 @@ TOKENIZER = {
 
 def write_folder(folder: Path, gigabytes: float, shards: int) -> None:
     from minaxis import Transformer
-    from minaxis.folder import read_config
+    from minaxis.loading.folder import read_config
 
     def shapes(layers):
         config = read_config(CONFIG | {"num_hidden_layers": layers}, "config.json", "benchmark")

@@ -24,12 +24,12 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis.adapt import adapt
-from minaxis.collect import prompt_ids, respond
-from minaxis.files import write_json
-from minaxis.generate import batches, draws
-from minaxis.prefix import pad_left
-from minaxis.weights import find
+from minaxis.fast.prefix import pad_left
+from minaxis.generation import batches, draws
+from minaxis.loading.models import find
+from minaxis.loading.transformers_model import adapt
+from minaxis.rollouts import prompt_ids, respond
+from minaxis.support.files import write_json
 
 WAYS = {
     "transformers float32": ("transformers", torch.float32),

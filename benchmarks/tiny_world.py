@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis import cli
-from minaxis.files import read_json, write_json
-from minaxis.scorecard import BOUNDS, measure, summary
-from minaxis.world import World
+from minaxis.support import arguments as cli
+from minaxis.support.files import read_json, write_json
+from minaxis.tiny.scorecard import BOUNDS, measure, summary
+from minaxis.tiny.world import World
 
 ROOT = Path(__file__).parents[1]
 

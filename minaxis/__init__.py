@@ -7,19 +7,19 @@ Shapes, everywhere in this package:
 
 __version__ = "0.1.0"
 
+from minaxis.activation_cap import cap, cap_, capping
 from minaxis.axis import Axis, fit_axis
-from minaxis.cap import cap, cap_, capping
 from minaxis.chat import encode_chat, response_mask
-from minaxis.collect import Rollouts, collect, replay
-from minaxis.generate import generate
+from minaxis.generation import generate
 from minaxis.hooks import capture, edit
-from minaxis.judge import judge
+from minaxis.judging import judge
+from minaxis.loading.models import load, load_tokenizer
+from minaxis.loading.published import CappingConfig
 from minaxis.model import Config, KVCache, Transformer
-from minaxis.published import CappingConfig
 from minaxis.roles import read_questions, read_roles
+from minaxis.rollouts import Rollouts, collect, replay
 from minaxis.steer import steering
 from minaxis.tokenizer import Tokenizer
-from minaxis.weights import load, load_tokenizer
 
 __all__ = [
     "Axis", "CappingConfig", "Config", "KVCache", "Rollouts", "Tokenizer", "Transformer", "cap",

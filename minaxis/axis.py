@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minaxis.collect import Rollouts
-from minaxis.files import read_tensors, write_tensors
 from minaxis.hooks import check_layers, describe
-from minaxis.published import read_published
+from minaxis.loading.published import read_published
 from minaxis.roles import DEFAULT
+from minaxis.rollouts import Rollouts
+from minaxis.support.files import read_tensors, write_tensors
 
 _PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not tensors
 

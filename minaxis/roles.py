@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from minaxis.files import read_json
+from minaxis.support.files import read_json
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT = "default"  # the role that is no role: the Assistant under neutral system prompts

@@ -6,7 +6,7 @@ import torch
 from torch.library import opcheck
 
 import minaxis as mx
-from minaxis.cap import plain
+from minaxis.activation_cap import plain
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 # Largest relative error of rounding to a dtype.
@@ -312,8 +312,8 @@ class Block:
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Block())
 import torch, minaxis
-from minaxis.cap import _kernel
-assert "minaxis.cap_triton" not in sys.modules
+from minaxis.activation_cap import _kernel
+assert "minaxis.fast.cap_triton" not in sys.modules
 assert not torch.cuda.is_initialized()
 v = torch.ones(4) / 2
 assert minaxis.cap(torch.zeros(2, 4), v, 1.0).equal(torch.full((2, 4), 0.5))

@@ -13,8 +13,8 @@ if not torch.cuda.is_available():
 triton = pytest.importorskip("triton")
 
 import minaxis as mx  # noqa: E402
-from minaxis.cap import plain  # noqa: E402
-from minaxis.cap_triton import cap_kernel, cap_rows  # noqa: E402
+from minaxis.activation_cap import plain  # noqa: E402
+from minaxis.fast.cap_triton import cap_kernel, cap_rows  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
@@ -89,7 +89,7 @@ def test_the_kernel_compiles_for_a_gpu_that_is_not_here():
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from minaxis.cap_triton import cap_kernel
+from minaxis.fast.cap_triton import cap_kernel
 names = cap_kernel.arg_names
 for dtype, tau, fixed in [("bf16", "*fp32", (True, True, 1, 4, 8192)),
                           ("fp32", "fp32", (False, False, 4, 1, 1024))]:
@@ -112,7 +112,9 @@ def test_the_operator_on_a_gpu_runs_the_kernel_and_never_waits(dtype, monkeypatc
     h, v = case(200, 576, dtype)
     mx.cap(h, v, 0.1)  # compiled now
     calls = []
-    monkeypatch.setattr("minaxis.cap_triton.cap_rows", lambda *a: calls.append(a) or cap_rows(*a))
+    monkeypatch.setattr(
+        "minaxis.fast.cap_triton.cap_rows", lambda *a: calls.append(a) or cap_rows(*a)
+    )
     torch.cuda.set_sync_debug_mode("error")
     try:
         y = mx.cap(h, v, 0.1)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from minaxis import collect, read_questions, read_roles, replay
-from minaxis.collect import respond
-from minaxis.files import write_tensors
-from minaxis.generate import draws
+from minaxis.generation import draws
+from minaxis.rollouts import respond
+from minaxis.support.files import write_tensors
 
 ROLES = {
     "default": ["", "Respond as yourself."],
@@ -90,7 +90,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(tiny, tokenizer, tmp_path
             raise KeyboardInterrupt
         return respond(*args)
 
-    monkeypatch.setattr(sys.modules["minaxis.collect"], "respond", interrupt)
+    monkeypatch.setattr(sys.modules["minaxis.rollouts"], "respond", interrupt)
     with pytest.raises(KeyboardInterrupt):
         collected(tiny, tokenizer, folder=tmp_path)
     files = {f.name for f in tmp_path.iterdir()}
@@ -99,7 +99,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(tiny, tokenizer, tmp_path
     continued = collected(tiny, tokenizer, folder=tmp_path)
     assert same(whole, continued)
     # and once more, now that everything is there: nothing is generated
-    monkeypatch.setattr(sys.modules["minaxis.collect"], "respond", None)
+    monkeypatch.setattr(sys.modules["minaxis.rollouts"], "respond", None)
     assert same(whole, collected(tiny, tokenizer, folder=tmp_path))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minaxis import generate, load
-from minaxis.prefix import pad_left
+from minaxis.fast.prefix import pad_left
 
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 300.0, "factor": 4.0, "low_freq_factor": 1.0,

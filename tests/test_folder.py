@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from minaxis import Transformer, load, load_tokenizer
-from minaxis.folder import read_config
+from minaxis.loading.folder import read_config
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 277, "hidden_size": 24, "intermediate_size": 37,

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from minaxis import generate
-from minaxis.generate import decode, draws, sample
+from minaxis.generation import decode, draws, sample
 
 PROMPTS = [[5, 6, 7, 8, 9], [20, 21], [30, 31, 32, 33], [40]]
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from minaxis import Rollouts, collect, judge
-from minaxis.collect import prompt_ids
-from minaxis.judge import response_logprob
+from minaxis.judging import response_logprob
+from minaxis.rollouts import prompt_ids
 
 ROLES = {"default": ["", "Respond as yourself.", "You are."], "moon": ["You are the moon."],
          "sun": ["You are the sun."]}  # fmt: skip

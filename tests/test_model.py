@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from minaxis import Config, KVCache, Transformer
+from minaxis.fast.prefix import pad_left
 from minaxis.model import Attention, attention_mask, rotary, rotate
-from minaxis.prefix import pad_left
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [20, 21], [30, 31, 32, 33]]
 

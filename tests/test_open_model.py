@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from minaxis import KVCache, encode_chat, generate, load
-from minaxis.prefix import pad_left
-from minaxis.weights import find
+from minaxis.fast.prefix import pad_left
+from minaxis.loading.models import find
 
 pytestmark = pytest.mark.slow
 

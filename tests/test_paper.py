@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import minaxis as mx
-from minaxis import experiments, report
-from minaxis.meter import gauge
 from minaxis.model import rotary
-from minaxis.paper import base, capability, costs, drift, jailbreaks, space, steering, tiny
-from minaxis.stats import slopes
-from minaxis.world import ASSISTANT, World
+from minaxis.paper import base, capability, costs, drift, jailbreaks, report, space, steering, tiny
+from minaxis.support.meter import gauge
+from minaxis.support.stats import slopes
+from minaxis.tiny import questions as experiments
+from minaxis.tiny.world import ASSISTANT, World
 
 LAYERS, WIDTH, FAR = 4, 24, 10.0
 
@@ -399,7 +399,7 @@ def test_runs_that_disagree_are_told_apart(results):
 
 def test_every_figure_is_drawn_twice_alike(results, tmp_path):
     pytest.importorskip("matplotlib", reason="pip install 'minaxis[plot]'")
-    from minaxis import plots
+    from minaxis.paper import figures as plots
 
     first = plots.draw(results, tmp_path / "a")
     assert first == plots.draw(results, tmp_path / "b")
@@ -411,7 +411,7 @@ def test_every_figure_is_drawn_twice_alike(results, tmp_path):
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch, tmp_path):
-    from minaxis import plots
+    from minaxis.paper import figures as plots
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'minaxis\[plot\]'"):

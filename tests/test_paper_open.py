@@ -10,13 +10,14 @@ import torch
 from test_paper import FAR, WIDTH, axis, controls, puppet, v, world  # noqa: F401
 
 import minaxis as mx
-from minaxis import experiments, plots
-from minaxis.files import read_json
 from minaxis.model import rotary
+from minaxis.paper import figures as plots
 from minaxis.paper import open_model
 from minaxis.paper.costs import fires
 from minaxis.paper.drift import DOMAINS
 from minaxis.roles import ASSETS
+from minaxis.support.files import read_json
+from minaxis.tiny import questions as experiments
 
 WORDS = read_json(ASSETS / "open.json")
 PERSONAS = WORDS["secret"]["persona"]

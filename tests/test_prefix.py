@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from minaxis import Axis, capping, generate
-from minaxis.collect import respond
-from minaxis.generate import draws
-from minaxis.prefix import begin, share
+from minaxis.fast.prefix import begin, share
+from minaxis.generation import draws
+from minaxis.rollouts import respond
 
 SYSTEM = [list(range(40, 70)), list(range(100, 122))]  # two system prompts of other lengths
 ASKED = [[1, 2, 3], [4, 5, 6, 7], [8, 9], [10, 11, 12, 13, 14]]

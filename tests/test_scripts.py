@@ -135,7 +135,7 @@ def test_bad_input_ends_with_one_line_status_2_and_nothing_written(
 
 
 def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):
-    from minaxis import cli
+    from minaxis.support import arguments as cli
 
     def interrupted():
         raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minaxis.stats import mean_error, paired, rate, ridge_r2
+from minaxis.support.stats import mean_error, paired, rate, ridge_r2
 
 
 def test_a_rate_lies_in_its_interval_and_no_interval_is_a_point():

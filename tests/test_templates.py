@@ -6,7 +6,7 @@ import time
 import pytest
 
 from minaxis import encode_chat, response_mask
-from minaxis.vocabulary import read_tokenizer_json
+from minaxis.loading.vocabulary import read_tokenizer_json
 
 # Written for these tests in the manner of each family's own template.
 LLAMA3 = (

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import minaxis as mx
-from minaxis import train
-from minaxis.checkpoint import read_info, save
-from minaxis.experiments import adoption, capability, jailbreak
-from minaxis.scorecard import BOUNDS, measure, summary
+from minaxis.loading.models import ASSETS
+from minaxis.tiny import training as train
+from minaxis.tiny.checkpoint import read_info, save
+from minaxis.tiny.questions import adoption, capability, jailbreak
+from minaxis.tiny.scorecard import BOUNDS, measure, summary
+from minaxis.tiny.world import Question, World
 from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
-from minaxis.weights import ASSETS
-from minaxis.world import Question, World
 
 SCRIPT = Path(__file__).parents[1] / "train_tiny.py"
 

@@ -6,8 +6,8 @@ import random
 import pytest
 from test_open_model import corpus
 
+from minaxis.loading.vocabulary import read_tokenizer_json
 from minaxis.tokenizer import PATTERNS
-from minaxis.vocabulary import read_tokenizer_json
 
 tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from minaxis import load
+from minaxis.loading.models import pick_device
 from minaxis.tokenizer import byte_alphabet
-from minaxis.weights import pick_device
 
 gguf = pytest.importorskip("gguf", reason="pip install 'minaxis[open]'")
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from minaxis.world import ASSISTANT, WORDS, Question, World
+from minaxis.tiny.world import ASSISTANT, WORDS, Question, World
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from minaxis.model import Transformer
 from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.conditions import TALK, interview, talk, together
 from minaxis.paper.steering import sweep
-from minaxis.stats import rate
 from minaxis.steer import steering
+from minaxis.support.stats import rate
+from minaxis.tiny.world import ASSISTANT, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import ASSISTANT, World
 
 
 def base_and_chat(

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from random import Random
 
 from minaxis.axis import Axis
-from minaxis.experiments import TASKS
 from minaxis.model import Transformer
 from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.conditions import every_layer, interview, tasks, ways
-from minaxis.stats import paired, rate
+from minaxis.support.stats import paired, rate
+from minaxis.tiny.questions import TASKS
+from minaxis.tiny.world import World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import World
 
 
 def changes(flags: dict[str, dict[str, list[bool]]]) -> dict:

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from random import Random
 
-from minaxis import experiments
+from minaxis.activation_cap import capping
 from minaxis.axis import Axis
-from minaxis.cap import capping
-from minaxis.experiments import TASKS
 from minaxis.model import Transformer
+from minaxis.tiny import questions
+from minaxis.tiny.questions import TASKS
+from minaxis.tiny.world import Question, Reading, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import Question, Reading, World
 
 GROUPS = ("professional", "everyday", "fantastical")
 TALK = ("advice", "feelings", "selfhood")  # topics where no reply is wrong
@@ -27,7 +27,7 @@ def interview(
 ) -> dict[str, list[Reading]]:
     """Ask all parts at once, and read the replies of each."""
     flat = [pair for pairs in asked.values() for pair in pairs]
-    readings = iter(experiments.ask(model, tokenizer, world, flat, seed))
+    readings = iter(questions.ask(model, tokenizer, world, flat, seed))
     return {part: list(islice(readings, len(pairs))) for part, pairs in asked.items()}
 
 

@@ -5,10 +5,8 @@ from random import Random
 
 import torch
 
-from minaxis import experiments
 from minaxis.axis import Axis
 from minaxis.chat import encode_chat
-from minaxis.meter import token_projections
 from minaxis.model import Transformer
 from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.conditions import (
@@ -21,9 +19,11 @@ from minaxis.paper.conditions import (
     tasks,
     ways,
 )
-from minaxis.stats import paired, rate
+from minaxis.support.meter import token_projections
+from minaxis.support.stats import paired, rate
+from minaxis.tiny import questions
+from minaxis.tiny.world import World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import World
 
 
 def fires(
@@ -77,7 +77,7 @@ def costs(
     rng = Random(seed)
     ordinary = [q.text for pairs in tasks(world, rng, samples * 4).values() for _, q in pairs]
     conversations = [[{"role": "user", "content": text}] for text in ordinary]
-    texts, _ = experiments.answer(model, tokenizer, conversations, seed)
+    texts, _ = questions.answer(model, tokenizer, conversations, seed)
     said = [
         (encode_chat(tokenizer, conversation), tokenizer.encode(text))
         for conversation, text in zip(conversations, texts, strict=True)

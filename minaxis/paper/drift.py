@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from minaxis import experiments
 from minaxis.axis import Axis
-from minaxis.experiments import hold, share
 from minaxis.model import Transformer
 from minaxis.paper import prediction
 from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.conditions import GROUPS, every_layer, ways
-from minaxis.stats import mean_error, rate, slopes
+from minaxis.support.stats import mean_error, rate, slopes
+from minaxis.tiny import questions
+from minaxis.tiny.questions import hold, share
+from minaxis.tiny.world import ASSISTANT, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import ASSISTANT, World
 
 # The paper's four domains of long conversations, and what stands for each here.
 DOMAINS = {
@@ -79,7 +79,7 @@ def drift(
 
     with conditions["capped"]():
         last = plain.before_the_last_reply()
-        texts, means = experiments.answer(model, tokenizer, last, seed + turns - 1)
+        texts, means = questions.answer(model, tokenizer, last, seed + turns - 1)
     along = axis.project(means[:, layer], layer)
     readings = [world.read(q, text) for q, text in zip(plain.asked[-1], texts, strict=True)]
     found["late"] = {

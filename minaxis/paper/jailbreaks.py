@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
+from minaxis.activation_cap import capping
 from minaxis.axis import Axis
-from minaxis.cap import capping
-from minaxis.experiments import TASKS
 from minaxis.model import Transformer
 from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.conditions import (
@@ -19,10 +18,11 @@ from minaxis.paper.conditions import (
     together,
     ways,
 )
-from minaxis.stats import rate
 from minaxis.steer import steering
+from minaxis.support.stats import rate
+from minaxis.tiny.questions import TASKS
+from minaxis.tiny.world import World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import World
 
 PERCENTILES = (10, 25, 50, 75, 90)
 

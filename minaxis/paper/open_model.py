@@ -17,14 +17,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from minaxis import experiments
+from minaxis.activation_cap import default_layers
 from minaxis.axis import Axis, fit_axis
-from minaxis.cap import default_layers
 from minaxis.chat import Message, encode_chat
-from minaxis.collect import Rollouts, replay
-from minaxis.experiments import random_direction
-from minaxis.files import read_json
-from minaxis.judge import judge, response_logprob
+from minaxis.judging import judge, response_logprob
 from minaxis.model import Transformer
 from minaxis.paper import prediction
 from minaxis.paper.capability import changes, kept
@@ -36,8 +32,12 @@ from minaxis.paper.jailbreaks import halved
 from minaxis.paper.space import persona_space
 from minaxis.paper.steering import moved, sweep
 from minaxis.roles import ASSETS, DEFAULT
-from minaxis.stats import rate
+from minaxis.rollouts import Rollouts, replay
 from minaxis.steer import steering
+from minaxis.support.files import read_json
+from minaxis.support.stats import rate
+from minaxis.tiny import questions
+from minaxis.tiny.questions import random_direction
 from minaxis.tokenizer import Tokenizer
 
 COEFFICIENTS = (-0.5, -0.25, 0.0, 0.25, 0.5)
@@ -114,7 +114,7 @@ def steering_sweep(
 
     def measure(along: Axis, coefficient: float) -> dict:
         with steering(model, along, coefficient):
-            texts, _ = experiments.answer(model, tokenizer, asked, seed, TOKENS)
+            texts, _ = questions.answer(model, tokenizer, asked, seed, TOKENS)
         named, right = texts[: len(who)], texts[len(who) : len(who) + len(checked)]
         return {
             "says it is an assistant": rate(
@@ -152,7 +152,7 @@ def secrets(
     found = {}
     for name, way in conditions.items():
         with way():
-            texts, _ = experiments.answer(model, tokenizer, [t for _, _, t in asked], seed, TOKENS)
+            texts, _ = questions.answer(model, tokenizer, [t for _, _, t in asked], seed, TOKENS)
         told = [
             (how, says(text, [word])) for (how, word, _), text in zip(asked, texts, strict=True)
         ]
@@ -185,7 +185,7 @@ def drift(
     found: dict = {}
     for name, way in zip(("plain", "capped", "random"), conditions, strict=True):
         with way():
-            spoken = experiments.converse(model, tokenizer, script, seed, TOKENS)
+            spoken = questions.converse(model, tokenizer, script, seed, TOKENS)
         along = torch.stack([axis.project(means[:, layer], layer) for _, means in spoken], 1)
         found[name] = {d: course(along[i * each : (i + 1) * each]) for i, d in enumerate(domains)}
         if name == "plain":
@@ -214,7 +214,7 @@ def capability(
     for name, way in ways(model, axis, controls).items():
         with way():
             asked = [talk(q) for q, _ in checked] + roles.conversations()
-            texts, _ = experiments.answer(model, tokenizer, asked, seed, TOKENS)
+            texts, _ = questions.answer(model, tokenizer, asked, seed, TOKENS)
             loss = -response_logprob(model, [text[:1]], [text[1:]]).item()
         right = [says(t, a) for t, (_, a) in zip(texts, checked, strict=False)]
         flags[name] = {"right": right, "role-play": roles.adopted(texts[len(checked) :])}

@@ -7,7 +7,7 @@ from torch import Tensor
 from minaxis.hooks import capture
 from minaxis.model import Transformer
 from minaxis.paper.claims import Claim, verdict
-from minaxis.stats import ridge_r2
+from minaxis.support.stats import ridge_r2
 from minaxis.tokenizer import Tokenizer
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from minaxis.axis import Axis
-from minaxis.experiments import TASKS
 from minaxis.model import Transformer
 from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.conditions import (
@@ -17,10 +16,11 @@ from minaxis.paper.conditions import (
     tasks,
     together,
 )
-from minaxis.stats import rate
 from minaxis.steer import steering
+from minaxis.support.stats import rate
+from minaxis.tiny.questions import TASKS
+from minaxis.tiny.world import ASSISTANT, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import ASSISTANT, World
 
 COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 

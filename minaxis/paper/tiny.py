@@ -5,8 +5,6 @@ from collections.abc import Callable
 import torch
 
 from minaxis.axis import Axis, fit_axis
-from minaxis.collect import Rollouts, replay
-from minaxis.experiments import geometry, hold, in_role, play, random_direction, share
 from minaxis.model import Transformer
 from minaxis.paper.base import base_and_chat
 from minaxis.paper.capability import capability
@@ -16,8 +14,10 @@ from minaxis.paper.drift import drift
 from minaxis.paper.jailbreaks import jailbreaks
 from minaxis.paper.space import persona_space
 from minaxis.paper.steering import steering_sweep
+from minaxis.rollouts import Rollouts, replay
+from minaxis.tiny.questions import geometry, hold, in_role, play, random_direction, share
+from minaxis.tiny.world import ASSISTANT, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import ASSISTANT, World
 
 
 def tiny_axis(

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minaxis.files import read_tensors
+from minaxis.support.files import read_tensors
 
 
 def read_published(folder: str | Path) -> dict:

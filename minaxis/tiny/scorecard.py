@@ -9,10 +9,12 @@ from contextlib import nullcontext
 
 import torch
 
+from minaxis.activation_cap import capping
 from minaxis.axis import Axis, fit_axis
-from minaxis.cap import capping
-from minaxis.collect import replay
-from minaxis.experiments import (
+from minaxis.model import Transformer
+from minaxis.rollouts import replay
+from minaxis.support.stats import slopes
+from minaxis.tiny.questions import (
     TASKS,
     adoption,
     capability,
@@ -24,10 +26,8 @@ from minaxis.experiments import (
     random_direction,
     share,
 )
-from minaxis.model import Transformer
-from minaxis.stats import slopes
+from minaxis.tiny.world import ASSISTANT, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import ASSISTANT, World
 
 SUBJECTS = ("arithmetic", "howto", "feelings", "selfhood")  # of the long talks
 

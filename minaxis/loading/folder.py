@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minaxis.files import read_json
-from minaxis.gemma import Gemma2Config
+from minaxis.loading.gemma2 import Gemma2Config
+from minaxis.loading.vocabulary import LibraryTokenizer, read_tokenizer_json
 from minaxis.model import Config, RopeScaling
+from minaxis.support.files import read_json
 from minaxis.tokenizer import Tokenizer
-from minaxis.vocabulary import LibraryTokenizer, read_tokenizer_json
 
 # model_type -> what its config.json means where it is silent.
 FAMILIES = {

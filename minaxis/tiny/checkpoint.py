@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from minaxis.files import read_tensors, write_tensors
 from minaxis.model import Config, Transformer
+from minaxis.support.files import read_tensors, write_tensors
 from minaxis.tokenizer import Tokenizer
 
 

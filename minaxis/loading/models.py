@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minaxis.checkpoint import read_checkpoint
-from minaxis.folder import read_folder, read_tokenizer
-from minaxis.gemma import Gemma2, Gemma2Config
-from minaxis.gguf import read_gguf
+from minaxis.loading.folder import read_folder, read_tokenizer
+from minaxis.loading.gemma2 import Gemma2, Gemma2Config
+from minaxis.loading.gguf_file import read_gguf
+from minaxis.loading.vocabulary import LibraryTokenizer
 from minaxis.model import Config, Transformer
 from minaxis.roles import ASSETS
+from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import Tokenizer
-from minaxis.vocabulary import LibraryTokenizer
 
 
 def load(

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-WORDS = Path(__file__).parent / "assets" / "world.json"
+WORDS = Path(__file__).parents[1] / "assets" / "world.json"
 ASSISTANT = "assistant"
 Messages = list[dict[str, str]]  # as in chat.py
 

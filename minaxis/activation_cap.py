@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from minaxis.axis import Axis
 from minaxis.hooks import check_layers, describe, edit
-from minaxis.published import CappingConfig
+from minaxis.loading.published import CappingConfig
 
 
 def plain(h: Tensor, v: Tensor, tau: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def _cuda_rows(h: Tensor, out: Tensor, v: Tensor, tau: Tensor) -> None:
 @cache
 def _kernel():
     try:
-        from minaxis import cap_triton
+        from minaxis.fast import cap_triton
     except ImportError:  # triton comes with PyTorch's CUDA builds for Linux, but not with all
         return None
     return cap_triton

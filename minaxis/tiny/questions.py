@@ -19,12 +19,12 @@ from torch import Tensor
 
 from minaxis.axis import Axis, layer_table
 from minaxis.chat import Message, encode_chat
-from minaxis.collect import Rollouts, collect, respond
-from minaxis.generate import batches, draws
+from minaxis.generation import batches, draws
 from minaxis.model import Transformer
 from minaxis.roles import DEFAULT, Roles
+from minaxis.rollouts import Rollouts, collect, respond
+from minaxis.tiny.world import ASSISTANT, Question, Reading, World
 from minaxis.tokenizer import Tokenizer
-from minaxis.world import ASSISTANT, Question, Reading, World
 
 TOKENS = 56  # the longest reply of the world has fewer
 TASKS = ("arithmetic", "facts", "howto")  # topics with right answers

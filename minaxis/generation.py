@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minaxis.adapt import adapt
+from minaxis.fast.prefix import begin
+from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
-from minaxis.prefix import begin
 from minaxis.tokenizer import Tokenizer
 
 

@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 from minaxis import __version__
-from minaxis.adapt import adapt
 from minaxis.chat import encode_chat
-from minaxis.files import read_json, read_tensors, write_bytes, write_json, write_tensors
-from minaxis.generate import batches, check_prompts, decode, draws
+from minaxis.generation import batches, check_prompts, decode, draws
 from minaxis.hooks import capture, edit
+from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
-from minaxis.progress import Progress
 from minaxis.roles import Roles, check_roles
+from minaxis.support.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from minaxis.support.progress import Progress
 from minaxis.tokenizer import Tokenizer
 
 

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minaxis.chat import Message, encode_chat, response_mask
-from minaxis.files import read_tensors, write_tensors
 from minaxis.model import Transformer
-from minaxis.progress import Progress
+from minaxis.support.files import read_tensors, write_tensors
+from minaxis.support.progress import Progress
+from minaxis.tiny.world import World
 from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
-from minaxis.world import World
 
 IGNORE = -100  # a target on which no loss is taken
 MARKS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]

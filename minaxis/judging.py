@@ -29,12 +29,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minaxis.adapt import adapt
-from minaxis.collect import Rollouts, prompt_ids
-from minaxis.generate import batches
+from minaxis.fast.prefix import pad_left
+from minaxis.generation import batches
+from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
-from minaxis.prefix import pad_left
 from minaxis.roles import DEFAULT
+from minaxis.rollouts import Rollouts, prompt_ids
 from minaxis.tokenizer import Tokenizer
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from minaxis import __version__
-from minaxis.files import read_json, write_bytes, write_json
 from minaxis.paper import base, capability, costs, drift, jailbreaks, open_model, space, steering
 from minaxis.paper.claims import Claim
 from minaxis.paper.conditions import CONTROLS
+from minaxis.support.files import read_json, write_bytes, write_json
 
 MARKS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
 
