@@ -92,37 +92,18 @@ def _write(tokenizer: AnyTokenizer, messages: list[Message], add_generation_prom
     """The text of a conversation in the model's format.
 
     Some templates have no system role: Gemma's refuses it, others leave it out. Then the system
-    prompt stands in the first user turn instead, followed by a blank line.
+    prompt goes to the start of the first user turn instead, followed by a blank line.
     """
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "this tokenizer has no chat template (a base model?): pass tokenizer.encode(text) "
-            "to generate instead"
-        )
-    template = tokenizer.chat_template
-    token = {i: s for s, i in tokenizer.special.items()}
-    bos_token = "" if tokenizer.bos is None else token.get(tokenizer.bos, "")
-    eos_token = "" if tokenizer.eos is None else token.get(tokenizer.eos, "")
-
-    def written(messages: list[Message]) -> str:
-        return render(
-            template,
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            bos_token=bos_token,
-            eos_token=eos_token,
-        )
-
     if not messages or messages[0]["role"] != "system":
-        return written(messages)
+        return render(tokenizer, messages, add_generation_prompt=add_generation_prompt)
     system, *rest = messages
+    can_move = bool(rest) and rest[0]["role"] == "user"
     try:
-        text = written(messages)
-        if system["content"].strip() in text:
+        text = render(tokenizer, messages, add_generation_prompt=add_generation_prompt)
+        if system["content"].strip() in text or not can_move:
             return text
     except TemplateRefusal:
-        pass
-    if not rest or rest[0]["role"] != "user":
-        return written(messages)
+        if not can_move:
+            raise
     first = rest[0] | {"content": f"{system['content']}\n\n{rest[0]['content']}"}
-    return written([first, *rest[1:]])
+    return render(tokenizer, [first, *rest[1:]], add_generation_prompt=add_generation_prompt)

@@ -40,8 +40,8 @@ class Tokenizer:
     """Text to token ids and back, by byte-pair encoding.
 
     Args:
-        ranks: token bytes -> rank. Lower ranks merge first. A rank is also an id, unless there are
-            `ids`.
+        ranks: token bytes -> rank. Lower ranks merge first. A rank is also the id, unless `ids`
+            is given.
         pattern: the regular expression that cuts text into words.
         special: special-token string -> id.
         stop: ids that end a turn.

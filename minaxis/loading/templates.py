@@ -12,6 +12,8 @@ from functools import lru_cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from minaxis.tokenizer import AnyTokenizer
+
 if TYPE_CHECKING:
     from jinja2 import Template
 
@@ -23,28 +25,27 @@ class TemplateRefusal(ValueError):
 
 
 def render(
-    template: str,
-    messages: Sequence[Mapping[str, str]],
-    *,
-    add_generation_prompt: bool,
-    bos_token: str,
-    eos_token: str,
+    tokenizer: AnyTokenizer, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool
 ) -> str:
-    """The text that a chat template writes.
+    """The text that the tokenizer's chat template writes.
 
     Loops and macros can nest, so no part of a template bounds its work. We count the lines of
     Python that it runs, with the interpreter's own tracing, and stop it from there.
 
     Args:
-        template: a Jinja2 template, as model files contain it.
         messages: dicts with "role" and "content".
         add_generation_prompt: end with the marker after which the assistant answers.
-        bos_token, eos_token: strings that a template may write.
 
     Raises:
         TemplateRefusal: the template refuses the messages.
-        ValueError: the template cannot be rendered, or takes too many steps.
+        ValueError: no template, one that cannot be rendered, or one that takes too many steps.
     """
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "this tokenizer has no chat template (a base model?): pass tokenizer.encode(text) "
+            "to generate instead"
+        )
+    token: dict[int | None, str] = {i: s for s, i in tokenizer.special.items()}
     steps = 0
 
     def count(frame: FrameType, event: str, argument: object) -> Any:
@@ -55,18 +56,18 @@ def render(
         return count
 
     try:
-        compiled = _compile(template)
+        template = _compile(tokenizer.chat_template)
         debugger = sys.gettrace()
         sys.settrace(count)
         try:
-            return compiled.render(
+            return template.render(
                 messages=messages,
                 tools=None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 enable_thinking=False,
-                bos_token=bos_token,
-                eos_token=eos_token,
+                bos_token=token.get(tokenizer.bos, ""),
+                eos_token=token.get(tokenizer.eos, ""),
             )
         finally:
             sys.settrace(debugger)

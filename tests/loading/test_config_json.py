@@ -19,12 +19,7 @@ from minaxis.loading.config_json import read_config
         ("llama", "rope_scaling", {"rope_type": "dynamic", "factor": 2.0}, "not 'dynamic'"),
         ("llama", "rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "not 'yarn'"),
         ("llama", "rope_parameters", {"full_attention": {}}, "expected one set"),
-        (
-            "llama",
-            "rope_parameters",
-            {"partial_rotary_factor": 0.25},
-            "minaxis rotates whole heads",
-        ),
+        ("llama", "rope_parameters", {"partial_rotary_factor": 0.25}, "rotates whole heads"),
         ("llama", "rope_parameters", {"rope_type": "llama3"}, "factor is None, expected a number"),
         ("llama", "rope_theta", "big", "rope_theta is 'big', expected a number above 0"),
         ("llama", "layer_types", ["full_attention", "linear_attention"], "layer_types"),

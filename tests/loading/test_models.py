@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from minaxis import load, load_tokenizer
+from minaxis import SamplingParams, generate, load, load_tokenizer
 from minaxis.loading.models import pick_device
+from minaxis.model import Attention
 
 NORM, EMBED = "model.norm.weight", "model.embed_tokens.weight"
 
@@ -19,6 +20,17 @@ def test_the_dtype_is_float32_on_a_cpu_and_the_stored_one_elsewhere_unless_chose
     edit_json(folder / "config.json", torch_dtype="int8")
     with pytest.raises(ValueError, match="dtype is 'int8', expected float32"):
         load(folder, device="cpu")
+
+
+def test_without_fast_the_plain_code_runs_and_gives_the_same_tokens(folder):
+    plain, tokenizer = load(folder, device="cpu", fast=False)
+    fast, _ = load(folder, device="cpu")
+    kinds = [{type(block.self_attn) for block in model.model.layers} for model in (plain, fast)]
+    assert kinds[0] == {Attention}
+    assert kinds[1] != {Attention}
+    prompts, sampling = [[5, 6, 7], [8]], SamplingParams(max_new_tokens=12)
+    answers = generate(plain, tokenizer, prompts, sampling)
+    assert generate(fast, tokenizer, prompts, sampling) == answers
 
 
 def test_a_model_is_named_after_its_folder(folder, monkeypatch):
