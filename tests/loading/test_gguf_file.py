@@ -22,8 +22,8 @@ BLOCK = {
 def write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **changes):
     """The model as llama.cpp's converter would write it, query and key rows permuted."""
     c = model.config
-    spell = {b: ch for ch, b in byte_alphabet().items()}
-    tokens = {i: "".join(spell[b] for b in t) for t, i in tokenizer.ranks.items()}
+    character = {b: ch for ch, b in byte_alphabet().items()}
+    tokens = {i: "".join(character[b] for b in t) for t, i in tokenizer.ranks.items()}
     tokens |= {i: s for s, i in tokenizer.special.items()}
     tokens = [tokens[i] for i in range(len(tokens))]
     w = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))

@@ -8,7 +8,7 @@ import pytest
 from minaxis import encode_chat, response_mask
 from minaxis.loading.tokenizer_json import read_tokenizer_json
 
-# Written for these tests in the manner of each family's own template.
+# Written for these tests in the style of each family's own template.
 LLAMA3 = (
     "{{- bos_token }}{%- if tools is not none and tools %}{{ raise_exception('no') }}{%- endif %}"
     "{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
