@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,14 +48,9 @@ def main() -> None:
             ways[f"without {twin}"] = with_twins(model, [t for t in TWINS if t != twin])
         ways["all plain"] = with_twins(model, [])
         axis = random_axis(model, prompts)
-        capped, plain = (
-            lambda: mx.capping(model, axis, percentile=50),
-            lambda: mx.capping(model, axis, percentile=50, fast=False),
-        )
-        ways["capped"], ways["capped, plain formula"] = (
-            with_twins(model, TWINS, capped),
-            with_twins(model, TWINS, plain),
-        )
+        for cap, fast in (("capped", True), ("capped, plain formula", False)):
+            capped = partial(mx.capping, model, axis, percentile=50, fast=fast)
+            ways[cap] = with_twins(model, TWINS, capped)
         results[name] = measure(ways, model, prompts, args)
         report(name, results[name])
     write_json(args.out, {"settings": {**vars(args), "out": str(args.out)}, "seconds": results})
@@ -94,7 +90,7 @@ def with_twins(
 
 
 def random_axis(model: mx.Transformer, prompts: list[list[int]]) -> mx.Axis:
-    """Random directions, calibrated on the tokens of some prompts: half of the tokens are capped."""
+    """Random directions, calibrated on the tokens of a prompt so that half of them are capped."""
     layers, width = model.config.num_hidden_layers, model.config.hidden_size
     vectors = torch.randn(layers, width, generator=torch.Generator().manual_seed(0))
     axis = mx.Axis(vectors=vectors)

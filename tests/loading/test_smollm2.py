@@ -6,8 +6,8 @@ import os
 import pytest
 import torch
 
-from minaxis import KVCache, encode_chat, generate, load
-from minaxis.fast.prefix import pad_left
+from minaxis import KVCache, SamplingParams, encode_chat, generate, load
+from minaxis.generation import pad_left
 from minaxis.loading.models import find
 
 pytestmark = pytest.mark.slow
@@ -65,7 +65,7 @@ def test_logits_of_a_padded_batch_equal_transformers(ours, theirs, prompts):
 
 
 def test_greedy_continuations_equal_transformers(ours, theirs, prompts):
-    answers = generate(*ours, prompts, max_new_tokens=64, temperature=0)
+    answers = generate(*ours, prompts, SamplingParams(max_new_tokens=64, temperature=0))
     for prompt, answer in zip(prompts, answers, strict=True):
         expected = theirs[0].generate(
             torch.tensor([prompt]), max_new_tokens=64, do_sample=False,
@@ -121,8 +121,7 @@ def test_rendered_chats_equal_transformers(ours, theirs):
 
 def test_an_answer_does_not_depend_on_its_batch(ours, prompts):
     many = (prompts * 8)[:64]
-    together = generate(*ours, many, max_new_tokens=12, temperature=0)
+    greedy = SamplingParams(max_new_tokens=12, temperature=0)
+    together = generate(*ours, many, greedy)
     assert together[:8] == together[8:16]
-    assert [generate(*ours, [p], max_new_tokens=12, temperature=0)[0] for p in prompts] == (
-        together[:8]
-    )
+    assert [generate(*ours, [p], greedy)[0] for p in prompts] == (together[:8])
