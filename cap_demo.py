@@ -82,14 +82,14 @@ def write_readme(folders):
 
 
 def answer(args):
-    model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
+    model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
     axis = mx.Axis.load(axis_path(args))
     axis.check(model)
     count = model.config.num_hidden_layers
     layers = check_layers(args.layers or default_layers(count), count)
     ways = {
         "plain": nullcontext,
-        "capped": lambda: mx.capping(model, axis, layers, args.percentile),
+        "capped": lambda: mx.capping(model, axis, layers=layers, percentile=args.percentile),
     }
     if args.steer is not None:
         ways["steered"] = lambda: mx.steering(model, axis, args.steer)
@@ -108,10 +108,11 @@ def answer(args):
             history = [*histories[way], {"role": "user", "content": message}]
             prompt = mx.encode_chat(tokenizer, history)
             with intervention():
-                (answer,) = mx.generate(
-                    model, tokenizer, [prompt], args.tokens, args.temperature, args.top_p,
+                sampling = mx.SamplingParams(
+                    max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p,
                     seed=args.seed + turn,
                 )  # fmt: skip
+                (answer,) = mx.generate(model, tokenizer, [prompt], sampling)
                 along = token_projections(model, axis, prompt + answer, watch)[len(prompt) :]
             text = tokenizer.decode(answer)
             histories[way] = [*history, {"role": "assistant", "content": text}]
@@ -149,7 +150,7 @@ def load_tiny(args):
             "answer, or --all"
         )
     torch.set_num_threads(1)  # its matrices are so small that two threads would mostly wait
-    return *mx.load(args.model, args.dtype, args.device, args.download), World()
+    return *mx.load(args.model, args.dtype, args.device, download=args.download), World()
 
 
 def story(args):
@@ -221,7 +222,7 @@ def everything(args):
         results = tiny.reproduce(model, base, tokenizer, world, args.seed, args.scale)
         out = args.out or Path("out/report")
     else:
-        model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
+        model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
         path = axis_path(args)
         axis = mx.Axis.load(path)
         axis.check(model)

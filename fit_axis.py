@@ -36,7 +36,8 @@ def arguments():
         help="answers of the default to each prompt; None is 4, in the tiny world 8")  # fmt: skip
     add("--tokens", type=int, default=48, help="most tokens a response")
     add("--batch-size", type=int, default=64, help="responses at once")
-    add("--position", choices=["mean", "start"], default="mean", help="see minaxis/collect.py")
+    add("--position", choices=["mean", "prompt_end"], default="mean",
+        help="which activation of a response: see minaxis/rollouts.py")
     add("--filter", action="store_true", help="use only responses in role, as is always done in "
         "the tiny world, where the judge is exact; see minaxis/judge.py")  # fmt: skip
     add("--no-control", action="store_true", help="leave out the random weights")
@@ -46,7 +47,7 @@ def arguments():
 
 def main():
     args, started = arguments(), time.monotonic()
-    model, tokenizer = mx.load(args.model, args.dtype, args.device, args.download)
+    model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
     out = args.out or cli.out(args)
     world = World() if cli.is_tiny(args) else None
     if world:
@@ -56,9 +57,12 @@ def main():
         f"{model.config.name}: {len(roles) - 1} roles and the default, {len(questions)} questions,"
         f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} tokens"
     )
+    sampling = mx.SamplingParams(
+        max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
+    )
     rollouts = mx.collect(
-        model, tokenizer, roles, questions, args.tokens, args.temperature, args.top_p,
-        args.seed, args.batch_size, out / "rollouts",
+        model, tokenizer, roles, questions, sampling,
+        batch_size=args.batch_size, folder=out / "rollouts",
     )  # fmt: skip
     if world:
         adopted, judged = in_role(world, rollouts), {}
@@ -67,7 +71,7 @@ def main():
         adopted = {role: s > threshold for role, s in scores.items()}
         judged = {"threshold": threshold, "scores": {r: s.tolist() for r, s in scores.items()}}
     filtered = args.filter or world is not None
-    axis = mx.fit_axis(rollouts, adopted if filtered else None, args.position)
+    axis = mx.fit_axis(rollouts, adopted if filtered else None, position=args.position)
     axis.adoption = {role: a.float().mean().item() for role, a in adopted.items()}
     control = (
         None if args.no_control else layer_table(random_axis(model, tokenizer, rollouts, args))
@@ -109,7 +113,7 @@ def random_axis(model, tokenizer, rollouts, args):
 
 def compare_filtered(rollouts, adopted, axis, args, layer):
     try:
-        other = mx.fit_axis(rollouts, adopted, args.position)
+        other = mx.fit_axis(rollouts, adopted, position=args.position)
     except ValueError as e:
         print(f"Of responses in role alone no axis can be fitted: {e}")
         return None

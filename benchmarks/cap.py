@@ -29,8 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import minaxis as mx
 from minaxis.activation_cap import default_layers
-from minaxis.fast.prefix import pad_left
-from minaxis.generation import decode, draws
+from minaxis.generation import decode, pad_left, row_noise
 from minaxis.loading.models import pick_device
 
 RISE = 0.05  # how much tau rises from call to call, so that cap_ finds the same rows below it
@@ -170,7 +169,8 @@ def generation(args, device) -> dict:
 
     def ours():
         # No stop tokens: all do the same number of steps with all of the batch.
-        for _ in decode(model, prompts, draws(0, len(prompts), args.tokens), [], temperature=0):
+        sampling = mx.SamplingParams(max_new_tokens=args.tokens, temperature=0)
+        for _ in decode(model, prompts, row_noise(0, len(prompts), args.tokens), [], sampling):
             pass
 
     ways = {

@@ -24,11 +24,10 @@ from pathlib import Path
 import torch
 
 import minaxis as mx
-from minaxis.fast.prefix import pad_left
-from minaxis.generation import batches, draws
+from minaxis.generation import length_batches, pad_left, row_noise
 from minaxis.loading.models import find
 from minaxis.loading.transformers_model import adapt
-from minaxis.rollouts import prompt_ids, respond
+from minaxis.rollouts import generate_with_activations, prompt_ids
 from minaxis.support.files import write_json
 
 WAYS = {
@@ -150,7 +149,7 @@ def measure(library, dtype, batch, tokens):
 def read_prompts(model, prompts, batch):
     """One pass over whole prompts, without what they share and without sampling."""
     model = adapt(model)
-    for some in batches([len(p) for p in prompts], batch):
+    for some in length_batches([len(p) for p in prompts], batch):
         ids, padding = pad_left([prompts[i] for i in some], "cpu")
         model(ids, padding=padding, last=1)
 
@@ -187,11 +186,12 @@ def version(package):
 
 def minaxis_collect(model, prompts, batch, tokens):
     """[(prompt, response ids, mean activation (L, D))], in one pass."""
-    uniforms, answers = draws(0, len(prompts), tokens), []
+    noise, answers = row_noise(0, len(prompts), tokens), []
+    sampling = mx.SamplingParams(max_new_tokens=tokens, **SAMPLING)
     for i in range(0, len(prompts), batch):  # roles stay together, as in `collect`
         some = prompts[i : i + batch]
-        done = respond(model, some, uniforms[i : i + batch], [], **SAMPLING)
-        answers += [(p, a["ids"], a["mean"]) for p, a in zip(some, done, strict=True)]
+        ids, seen = generate_with_activations(model, some, noise[i : i + batch], [], sampling)
+        answers += zip(some, ids, seen.mean, strict=True)
     return answers
 
 
@@ -206,7 +206,7 @@ def transformers_model(dtype):
 @torch.inference_mode()
 def transformers_generate(model, prompts, batch, tokens):
     answers = {}
-    for some in batches([len(p) for p in prompts], batch):
+    for some in length_batches([len(p) for p in prompts], batch):
         ids, padding = pad_left([prompts[i] for i in some], "cpu")
         columns = torch.arange(ids.shape[1])
         mask = torch.ones_like(ids) if padding is None else (columns >= padding[:, None]).long()
@@ -224,7 +224,7 @@ def transformers_second_pass(model, answers, batch):
     """Mean activation of each response, (N, L, D): hooks on all layers, one more forward pass."""
     means = {}
     texts = [prompt + ids for prompt, ids, *_ in answers]
-    for some in batches([len(t) for t in texts], batch):
+    for some in length_batches([len(t) for t in texts], batch):
         longest = max(len(texts[i]) for i in some)
         ids = torch.tensor([texts[i] + [0] * (longest - len(texts[i])) for i in some])
         mask = torch.tensor([[1] * len(texts[i]) + [0] * (longest - len(texts[i])) for i in some])

@@ -3,7 +3,7 @@
     axis = mean(default responses) - mean(role vectors)        at each layer; paper: section 2
 
 It points TOWARD the default Assistant. A role vector is the mean activation of the responses in
-which the role was adopted. The axis is kept unnormalised; to project an activation h, take the
+which the role was adopted. The axis is kept unnormalised. To project an activation h, take the
 unit vector: `<h, axis / ||axis||>`, in the activations' own units, neither centred nor a cosine.
 """
 
@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +19,22 @@ from torch import Tensor, nn
 from minaxis.hooks import check_layers, describe
 from minaxis.loading.published import read_published
 from minaxis.roles import DEFAULT
-from minaxis.rollouts import Rollouts
 from minaxis.support.files import read_tensors, write_tensors
+from minaxis.support.rollout_store import Rollouts
 
 _PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not tensors
 
 
 @dataclass
 class Axis:
-    """One direction a layer, and what was measured along with it.
+    """One direction a layer, and what was measured with it.
 
-    Only `vectors` is always there; a published axis file may hold no more.
+    Only `vectors` is always there: a published axis file may hold no more.
     """
 
     vectors: Tensor  # (L, D) toward the Assistant, unnormalised
     default: Tensor | None = None  # (L, D) mean activation of the default responses
-    roles: list[str] = field(default_factory=list)  # R names
+    roles: list[str] = field(default_factory=list)  # the names of the R roles
     role_vectors: Tensor | None = None  # (R, L, D)
     norms: Tensor | None = None  # (L,) mean length of a token's activation
     projections: Tensor | None = None  # (N, L) of every calibration response, on the unit axis
@@ -54,8 +55,8 @@ class Axis:
     def thresholds(self, percentile: float) -> Tensor:
         """(L,): the percentile, 0 to 100, of the calibration projections, each layer by itself.
 
-        Role and default responses together. The 75th is roughly where the mean Assistant stands
-        (the paper's "p0.25" counts along the negated axis).
+        Role and default responses count together. The 75th percentile is roughly where the mean
+        Assistant stands (the paper's "p0.25" counts along the negated axis).
         """
         if self.projections is None:
             raise ValueError(
@@ -69,8 +70,8 @@ class Axis:
     def pca(self, layer: int, components: int = 3) -> tuple[Tensor, Tensor]:
         """Principal components of the role vectors at one layer (paper: section 2).
 
-        Mean-centred only. The sign of a component is arbitrary: each is turned so that the axis
-        has a positive part along it.
+        The role vectors are mean-centred and not scaled. The sign of a component is arbitrary:
+        each is turned so that its dot product with the axis is positive.
 
         Returns:
             directions: (components, D) of length 1.
@@ -85,8 +86,10 @@ class Axis:
         return directions * torch.where(toward < 0, -1.0, 1.0)[:, None], variance[:components]
 
     def check(self, model: nn.Module) -> None:
-        """A ValueError unless this axis was fitted on this model (or has its shape, where the
-        file does not say which model it belongs to), and has a direction at every layer."""
+        """Raise a ValueError unless this axis belongs to this model and has a direction everywhere.
+
+        An axis file that does not name its model belongs to every model of its shape.
+        """
         name, layers, width = describe(model)
         mine = self.meta.get("model")
         if mine not in (None, name) or self.vectors.shape != (layers, width):
@@ -140,6 +143,7 @@ class Axis:
 def fit_axis(
     rollouts: Rollouts,
     adopted: Mapping[str, Tensor] | None = None,
+    *,
     position: str = "mean",
     minimum: int = 2,
 ) -> Axis:
@@ -147,19 +151,19 @@ def fit_axis(
 
     Args:
         rollouts: from `collect`.
-        adopted: role -> (N,) bool, which responses are in role (`judge`): only these make a role
-            vector. None takes all. `axis.adoption` has the rate of every role.
-        position: "mean" over the response's tokens, or "start", the last token of the prompt.
+        adopted: role -> (N,) bool, which responses are in role (`judge`): only these enter the
+            role vector. None takes all. `axis.adoption` has the rate of every role.
+        position: "mean" over the response's tokens, or "prompt_end", the last token of the prompt.
         minimum: a role with fewer responses in role than this is left out of the axis.
 
     Returns:
-        The axis. Its calibration projections are those of all responses, adopted or not.
+        The axis. Its calibration projections are those of all responses, in role or not.
 
     Raises:
         ValueError: no default, or fewer than two roles left.
     """
-    if position not in ("mean", "start"):
-        raise ValueError(f"position must be 'mean' or 'start', got {position!r}")
+    if position not in ("mean", "prompt_end"):
+        raise ValueError(f"position must be 'mean' or 'prompt_end', got {position!r}")
     vectors: dict[str, Tensor] = {}  # role -> (L, D)
     halves: dict[str, dict[str, Tensor]] = {"split_half": {}, "split_questions": {}}
     adoption, norms, number = {}, 0.0, 0
@@ -213,12 +217,12 @@ def _contrast(vectors: Mapping[str, Tensor]) -> Tensor:
     return vectors[DEFAULT] - torch.stack(roles).mean(0)
 
 
-def standing(axis: Axis, direction: Tensor, layer: int) -> tuple[int, float]:
-    """Where the default stands among the roles along a direction (D,) at one layer.
+def rank_and_zscore(axis: Axis, direction: Tensor, layer: int) -> tuple[int, float]:
+    """Where the default is among the roles along a direction (D,) at one layer.
 
     Returns:
         rank: 1 if no role lies further along it.
-        z: distance from the roles' mean in their standard deviations.
+        z-score: distance from the roles' mean, in standard deviations of the roles.
     """
     roles = axis.role_vectors[:, layer] @ direction
     default = axis.default[layer] @ direction
@@ -226,18 +230,17 @@ def standing(axis: Axis, direction: Tensor, layer: int) -> tuple[int, float]:
     return int((roles > default).sum()) + 1, z.item()
 
 
-def layer_table(axis: Axis) -> list[dict]:
-    """What there is to say about each layer, one dict a layer, plain numbers.
+def layer_table(axis: Axis) -> list[dict[str, Any]]:
+    """The geometry of each layer, one dict of plain numbers a layer.
 
-    cos_pc1, variance of PC1 to PC3, split_half, split_questions, and the default's rank and z
-    along the axis and along PC1. Along the axis it stands high nearly by construction; along PC1
-    it need not.
+    cos_pc1, variance of PC1 to PC3, split_half, split_questions, and the default's rank and z-score
+    on the axis and on PC1. On the axis a high rank is nearly guaranteed; on PC1 it is not.
     """
     rows = []
     for layer, unit in enumerate(axis.unit()):
         components, variance = axis.pca(layer)
-        rank, z = standing(axis, unit, layer)
-        rank_pc1, z_pc1 = standing(axis, components[0], layer)
+        rank, z = rank_and_zscore(axis, unit, layer)
+        rank_pc1, z_pc1 = rank_and_zscore(axis, components[0], layer)
         rows.append(
             {
                 "layer": layer,

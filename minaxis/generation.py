@@ -1,149 +1,201 @@
-"""Batched sampling with a KV cache.
+"""Batched sampling with a KV cache: one plain loop.
 
-`decode` runs one batch and yields after every forward pass; `generate` drives it and returns the
-new tokens, `collect` drives it too and reads activations between the passes.
+    prefill      one forward pass reads all prompts          (B prompts, T tokens each)
+    then, for every new token of the batch:
+        sample   one token a row from the last logits
+        decode   one forward pass reads these tokens         (B rows, 1 token each)
 
-Every row draws from its own random numbers, so what it says depends on the seed and not on which
-other rows share its batch (up to the rounding of matrix products of another size).
+`decode` is the loop, and yields after every forward pass. `generate` collects the tokens that it
+yields; `rollouts.py` also reads activations between the passes.
+
+Every row draws from its own random numbers, the *row noise*. So what a row says depends on the
+seed and not on the other rows of its batch (up to the rounding of larger matrix products).
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from minaxis.fast.prefix import begin
-from minaxis.loading.transformers_model import adapt
-from minaxis.model import Transformer
+from minaxis.loading.transformers_model import HuggingFace, adapt
+from minaxis.model import Cache, Config, Transformer
 from minaxis.tokenizer import Tokenizer
+
+TokenLists = Sequence[Sequence[int]]  # one list of token ids a prompt, or a response
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How responses are sampled."""
+
+    max_new_tokens: int = 64  # a response is cut there
+    temperature: float = 0.7  # divides the logits; 0 takes the most likely token
+    top_p: float = 0.9  # sample from the most likely tokens that together have this probability
+    seed: int = 0  # the same seed gives the same responses
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"temperature must be at least 0 and top_p in (0, 1], got {self.temperature} and "
+                f"{self.top_p}"
+            )
+
+
+class KVCache:
+    """Keys and values of the tokens seen so far, preallocated; it owns the position.
+
+    Args:
+        config: the config of the model that will use it.
+        batch: number of sequences, B.
+        max_length: the most tokens that it can hold, padding included.
+        device, dtype: those of the model's weights.
+    """
+
+    def __init__(
+        self, config: Config, batch: int, max_length: int,
+        device: torch.device | str | None = None, dtype: torch.dtype | None = None,
+    ):  # fmt: skip
+        shape = (batch, config.num_key_value_heads, max_length, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in layers]
+        self.length = 0  # tokens stored; the next token's column
+        self.max_length = max_length
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (B, K, T, Dh) after the tokens seen so far; return all, (B, K, S, Dh)."""
+        end = self.length + k.shape[2]
+        self.keys[layer][:, :, self.length : end] = k
+        self.values[layer][:, :, self.length : end] = v
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep only these rows of the batch, in this order."""
+        self.keys = [k[rows] for k in self.keys]
+        self.values = [v[rows] for v in self.values]
 
 
 def sample(
-    logits: Tensor, uniform: Tensor, temperature: float, top_p: float
+    logits: Tensor, noise: Tensor, temperature: float, top_p: float
 ) -> tuple[Tensor, Tensor]:
-    """One token a row, from the nucleus of the distribution.
-
-    The nucleus is the smallest set of most likely tokens whose probabilities sum to `top_p`.
+    """One token a row from the *nucleus*: the fewest most likely tokens that reach `top_p`.
 
     Args:
         logits: (B, V).
-        uniform: (B,) random numbers in [0, 1), one a row: the draw is a function of these.
-        temperature: divides the logits; 0 takes the most likely token.
+        noise: (B,) random numbers in [0, 1). The draw is a function of these.
+        temperature, top_p: as in `SamplingParams`.
 
     Returns:
         (B,) token ids, and (B,) their log-probabilities before temperature and nucleus, in nats.
     """
-    # Some rows at a time, about 4 MB: what is computed on the way then finds its memory in the
-    # cache. New memory for all rows at once costs several times the arithmetic.
-    size = max(1, (1 << 20) // logits.shape[-1])
-    tokens, logprobs = [], []
-    for some, u in zip(logits.split(size), uniform.split(size), strict=True):
-        some = some.float()
-        chosen = some.argmax(-1) if temperature == 0 else _nucleus(some / temperature, u, top_p)
-        tokens.append(chosen)
-        logprobs.append(some.gather(-1, chosen[:, None])[:, 0] - some.logsumexp(-1))
-    return torch.cat(tokens), torch.cat(logprobs)
+    logits = logits.float()
+    tokens = logits.argmax(-1, keepdim=True)  # (B, 1)
+    if temperature > 0:
+        p, order = (logits / temperature).softmax(-1).sort(-1, descending=True)  # (B, V)
+        p = p * (p.cumsum(-1) - p < top_p)  # in: those before it have not reached top_p
+        reached = p.cumsum(-1)
+        place = (reached <= noise[:, None] * reached[:, -1:]).sum(-1, keepdim=True)
+        tokens = order.gather(-1, place.clamp(max=p.shape[-1] - 1))
+    return tokens[:, 0], logits.log_softmax(-1).gather(-1, tokens)[:, 0]
 
 
-def _nucleus(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
-    """(B,) the tokens of the nucleus that `uniform` points at; temperature is in the logits."""
-    total = logits.logsumexp(-1, keepdim=True)  # (B, 1)
-    # The nucleus is nearly always small: sort the head of the distribution, and all of it only
-    # in the rows where the head is not enough.
-    head, index = logits.topk(min(256, logits.shape[-1]))
-    p = (head - total).exp()  # (B, head), descending
-    tokens = _draw(p, index, uniform, top_p)
-    wide = (p.sum(-1) < top_p).nonzero()[:, 0]
-    if len(wide):
-        every, index = logits[wide].sort(-1, descending=True)
-        tokens[wide] = _draw((every - total[wide]).exp(), index, uniform[wide], top_p)
-    return tokens
+def pad_left(prompts: TokenLists, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+    """ids (B, T), and the number of padding tokens at the left of each row (B,) or None if none."""
+    longest = max(len(p) for p in prompts)
+    ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
+    padding = torch.tensor([longest - len(p) for p in prompts], device=device)
+    return ids, padding if padding.any() else None
 
 
-def _draw(p: Tensor, index: Tensor, uniform: Tensor, top_p: float) -> Tensor:
-    """Of probabilities (B, n) in descending order, the nucleus' token that `uniform` points at."""
-    before = p.cumsum(-1) - p
-    p = p * (before < top_p)
-    cumulative = p.cumsum(-1)
-    target = uniform[:, None] * cumulative[:, -1:]
-    choice = (cumulative <= target).sum(-1, keepdim=True).clamp(max=p.shape[-1] - 1)
-    return index.gather(-1, choice)[:, 0]
+def new_cache(model: Transformer | HuggingFace, batch: int, max_length: int) -> Cache:
+    """An empty cache for `batch` sequences of at most `max_length` tokens."""
+    if isinstance(model, HuggingFace):
+        return model.new_cache()
+    return KVCache(model.config, batch, max_length, model.device, model.dtype)
+
+
+def prepare(
+    model: Transformer | HuggingFace, prompts: TokenLists, room: int
+) -> tuple[Tensor, Cache, Tensor | None]:
+    """What the first forward pass needs: ids (B, T) to read, a cache with `room` for more tokens,
+    and the padding (B,) or None."""
+    ids, padding = pad_left(prompts, model.device)
+    return ids, new_cache(model, len(prompts), ids.shape[1] + room), padding
 
 
 class Step(NamedTuple):
-    """What one forward pass of `decode` read and said, for the b rows still in the batch."""
+    """What one forward pass of `decode` read and sampled, for the b rows still in the batch."""
 
     rows: Tensor  # (b,) which prompt each row continues
-    fed: Tensor  # (b,) bool: was the token just read part of a response? (the prompt is not)
-    tokens: Tensor  # (b,) what each row sampled; it is read by the next pass
-    logprob: Tensor | None  # (b,) of these, in nats; None after the last pass, which only reads
-    alive: Tensor  # (b,) bool: is that a token of the response, or has the row ended?
+    is_response: Tensor  # (b,) bool: was the last token read part of a response (not of a prompt)?
+    tokens: Tensor  # (b,) what each row sampled; the next pass reads it
+    logprobs: Tensor | None  # (b,) of these tokens, in nats; None after the last pass
+    alive: Tensor  # (b,) bool: is the sampled token part of the response, or has the row ended?
 
 
 @torch.inference_mode()
 def decode(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    uniforms: Tensor,
+    model: nn.Module,
+    prompts: TokenLists,
+    noise: Tensor,
     stop: Sequence[int],
-    temperature: float = 0.7,
-    top_p: float = 0.9,
+    sampling: SamplingParams,
 ) -> Iterator[Step]:
     """Continue one batch of prompts, yielding a `Step` after every forward pass.
 
     After the last tokens one more pass reads them, so that hooks see every token of a response.
 
     Args:
-        prompts: B lists of ids.
-        uniforms: (B, N) random numbers in [0, 1); N is the most tokens to add.
-        stop: ids that end a row.
+        prompts: B lists of token ids.
+        noise: (B, max_new_tokens) random numbers in [0, 1), see `row_noise`.
+        stop: token ids that end a row.
     """
-    model = adapt(model)
-    device = model.device
-    limit = uniforms.shape[1]
-    ids, cache, padding = begin(model, prompts, limit)
-    uniforms = uniforms.to(device)
-    stop = torch.tensor(list(stop), device=device, dtype=torch.long)
-    rows = torch.arange(len(prompts), device=device)
-    fed = torch.zeros_like(rows, dtype=torch.bool)
-    alive = ~fed
-    for step in range(limit + 1):
-        logits = model(ids, cache, padding, last=1)[:, 0]  # (b, V)
-        if step == limit:
-            yield Step(rows, fed, ids[:, -1], None, torch.zeros_like(fed))
+    run = adapt(model)
+    # `load(..., fast=True)` gives a model quicker twins of these two functions (minaxis/fast/).
+    first, draw = getattr(run, "fast_prepare", prepare), getattr(run, "fast_sample", sample)
+    limit = sampling.max_new_tokens
+    ids, cache, padding = first(run, prompts, limit)
+    noise = noise.to(ids.device)
+    ends = torch.tensor(list(stop), device=ids.device, dtype=torch.long)
+    rows = torch.arange(len(prompts), device=ids.device)
+    is_response = torch.zeros_like(rows, dtype=torch.bool)
+    alive = ~is_response
+    for step in range(limit):
+        logits = run(ids, cache, padding, last=1)[:, 0]  # (b, V)
+        tokens, logprobs = draw(logits, noise[rows, step], sampling.temperature, sampling.top_p)
+        alive = alive & ~torch.isin(tokens, ends)
+        yield Step(rows, is_response, tokens, logprobs, alive)
+        if not alive.any():
             return
-        tokens, logprob = sample(logits, uniforms[rows, step], temperature, top_p)
-        alive = alive & ~torch.isin(tokens, stop)
-        yield Step(rows, fed, tokens, logprob, alive)
-        count = int(alive.sum())
-        if count == 0:
-            return
-        # Rows that have ended leave the batch, but not one by one: moving the cache costs about
-        # as much as a pass.
-        if count <= 0.75 * len(rows):
+        if alive.sum() <= 0.75 * len(rows):  # rows that have ended leave, many at a time
             keep = alive.nonzero()[:, 0]
-            cache.keep(keep)
+            cache.select_rows(keep)
             rows, tokens, alive = rows[keep], tokens[keep], alive[keep]
             padding = None if padding is None else padding[keep]
-        ids, fed = tokens[:, None], alive
+        ids, is_response = tokens[:, None], alive
+    run(ids, cache, padding, last=1)
+    yield Step(rows, is_response, ids[:, -1], None, torch.zeros_like(alive))
 
 
-def batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices in batches of at most `size`, similar lengths together: less padding."""
+def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Indices in batches of at most `size`, similar lengths together: that needs less padding."""
     if size < 1:
         raise ValueError(f"batch size must be at least 1, got {size}")
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def draws(seed: int, rows: int, columns: int) -> Tensor:
-    """(rows, columns) uniform random numbers in [0, 1) that depend on the seed alone."""
+def row_noise(seed: int, rows: int, columns: int) -> Tensor:
+    """(rows, columns) uniform random numbers in [0, 1): one row a response, one column a token."""
     return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
-def check_prompts(model: Transformer, prompts: Sequence[Sequence[int]], new: int) -> None:
-    """A ValueError if a prompt is empty or leaves no room for `new` tokens."""
+def check_prompts(model: nn.Module, prompts: TokenLists, new: int) -> None:
+    """Raise a ValueError if a prompt is empty or leaves no room for `new` tokens."""
     limit = adapt(model).config.max_position_embeddings
     for i, p in enumerate(prompts):
         if not p:
@@ -156,45 +208,37 @@ def check_prompts(model: Transformer, prompts: Sequence[Sequence[int]], new: int
 
 
 def generate(
-    model: Transformer,
+    model: nn.Module,
     tokenizer: Tokenizer,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int = 64,
-    temperature: float = 0.7,
-    top_p: float = 0.9,
-    seed: int = 0,
+    prompts: TokenLists,
+    sampling: SamplingParams = SamplingParams(),
+    *,
     batch_size: int = 64,
     on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
-    """Continue each prompt until it ends its turn or reaches `max_new_tokens`.
+    """Continue each prompt until it ends its turn or reaches `sampling.max_new_tokens`.
 
     Args:
         prompts: lists of token ids (see `chat.encode_chat`).
-        temperature: 0 is greedy.
-        top_p: keep the most likely tokens that together have this probability.
-        seed: the same seed, the same answers.
         on_token: called as `on_token(i, id)` for each new token of prompt i, as it appears.
 
     Returns:
-        The new ids of each prompt, without the token that ended the turn.
+        The new token ids of each prompt, without the token that ended the turn.
 
     Raises:
-        ValueError: an empty prompt, one too long for the context, or settings out of range.
+        ValueError: an empty prompt, one too long for the context, or a batch size below 1.
+
+    Example:
+        prompt = encode_chat(tokenizer, [{"role": "user", "content": "What are you?"}])
+        (answer,) = generate(model, tokenizer, [prompt], SamplingParams(max_new_tokens=40))
+        print(tokenizer.decode(answer))
     """
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    check_prompts(model, prompts, max_new_tokens)
-    if temperature < 0 or not 0 < top_p <= 1:
-        raise ValueError(
-            f"temperature must be at least 0 and top_p in (0, 1], got {temperature} and {top_p}"
-        )
-    uniforms = draws(seed, len(prompts), max_new_tokens)
+    check_prompts(model, prompts, sampling.max_new_tokens)
+    noise = row_noise(sampling.seed, len(prompts), sampling.max_new_tokens)
     answers: list[list[int]] = [[] for _ in prompts]
-    for batch in batches([len(p) for p in prompts], batch_size):
-        steps = decode(
-            model, [prompts[i] for i in batch], uniforms[batch], tokenizer.stop, temperature, top_p
-        )
-        for _, step in zip(range(max_new_tokens), steps, strict=False):
+    for batch in length_batches([len(p) for p in prompts], batch_size):
+        steps = decode(model, [prompts[i] for i in batch], noise[batch], tokenizer.stop, sampling)
+        for _, step in zip(range(sampling.max_new_tokens), steps, strict=False):
             rows, tokens = step.rows[step.alive].tolist(), step.tokens[step.alive].tolist()
             for row, token in zip(rows, tokens, strict=True):
                 answers[batch[row]].append(token)

@@ -12,8 +12,9 @@ Face's included. They run in order of registration, so a `capture` inside a `wit
 edited stream. On leaving the `with`, however that happens, exactly these hooks are removed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,18 +23,18 @@ _PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.lay
           "model.language_model.layers", "layers")  # fmt: skip
 
 
-def find_blocks(model: nn.Module) -> Sequence[nn.Module]:
+def find_blocks(model: nn.Module) -> nn.ModuleList:
     """The list of a model's decoder blocks, first to last.
 
     Raises:
         ValueError: no list of blocks where the common architectures keep it.
     """
     for path in _PATHS:
-        found = model
+        blocks: object = model
         for name in path.split("."):
-            found = getattr(found, name, None)
-        if isinstance(found, nn.ModuleList) and len(found):
-            return found
+            blocks = getattr(blocks, name, None)
+        if isinstance(blocks, nn.ModuleList) and len(blocks):
+            return blocks
     raise ValueError(
         f"no list of decoder blocks found in {type(model).__name__} (looked for "
         f"{', '.join(_PATHS)}): pass it yourself, for example blocks=model.backbone.layers"
@@ -65,7 +66,8 @@ def check_layers(layers: Iterable[int], count: int) -> list[int]:
 @contextmanager
 def edit(
     model: nn.Module,
-    functions: dict[int, Callable[[Tensor], Tensor | None]],
+    functions: Mapping[int, Callable[[Tensor], Tensor | None]],
+    *,
     blocks: Sequence[nn.Module] | None = None,
 ) -> Iterator[None]:
     """Replace the output of blocks by a function of it, for every token, prompt or generated.
@@ -81,8 +83,8 @@ def edit(
     blocks = find_blocks(model) if blocks is None else blocks
     check_layers(functions, len(blocks))
 
-    def hook(function):
-        def run(module, args, output):
+    def hook(function: Callable[[Tensor], Tensor | None]) -> Callable:
+        def run(module: nn.Module, args: tuple, output: Any) -> Any:
             # Some architectures return (hidden states, attention weights, ...).
             h = output[0] if isinstance(output, tuple) else output
             edited = function(h)
@@ -103,6 +105,7 @@ def edit(
 def capture(
     model: nn.Module,
     layers: Iterable[int] | None = None,
+    *,
     blocks: Sequence[nn.Module] | None = None,
 ) -> Iterator[dict[int, Tensor]]:
     """Keep a copy of what blocks return. Yields a dict, filled by each forward pass anew.
@@ -121,12 +124,12 @@ def capture(
     blocks = find_blocks(model) if blocks is None else blocks
     seen: dict[int, Tensor] = {}
 
-    def keep(layer):
-        def function(h):
+    def keep(layer: int) -> Callable[[Tensor], None]:
+        def function(h: Tensor) -> None:
             seen[layer] = h.clone()
 
         return function
 
     layers = range(len(blocks)) if layers is None else layers
-    with edit(model, {layer: keep(layer) for layer in layers}, blocks):
+    with edit(model, {layer: keep(layer) for layer in layers}, blocks=blocks):
         yield seen

@@ -1,59 +1,53 @@
-"""Who is speaking? A judge without a key, by likelihood.
+"""Is a response in role? A judge without a paid model, by likelihood.
 
-The paper asks a large model to score each response from 0 to 3. Here the model that spoke is its
-own witness: a response given in role is likelier under the role's system prompt than under the
-default one. The score of a response is that gain, in nats per token:
+The paper asks a large model to score each response from 0 to 3. Here the generating model scores
+its own responses: a response given in role is likelier under the role's system prompt than under
+the default one. The score of a response is that gain, in nats per token:
 
     score = log p(response | role prompt, question) - log p(response | question)
 
-But every prompt leaves some trace in what was sampled under it, also one without a role in it.
-So the threshold is calibrated on the default Assistant's own responses: how much do they gain
-from the neutral prompt that they were given ("You are an AI assistant.")? A response is in role
-if it gains more than 95 % of those do.
+But every prompt leaves some trace in what was sampled under it, also a prompt without a role. So
+the threshold is calibrated on the default Assistant's own responses: how much do they gain from
+the neutral prompt that they were given ("You are an AI assistant.")? A response is in role if it
+gains more than 95 % of those do.
 
-What it can tell: whether the system prompt shaped this response as no neutral prompt would. When
-that fails, the axis is void. What it cannot: how well the role was played; whether a refusal was
-made in character (the paper's 3) or as the Assistant (its 0); or that a response in role was one
-which the Assistant would have given too, say an editor's on the colour of the sky: those it
-counts as not in role.
+What the judge can tell: whether the system prompt shaped this response as no neutral prompt would.
+When it did not, the axis is meaningless. What it cannot tell: how well the role was played;
+whether a refusal was made in character (the paper's 3) or as the Assistant (its 0); and whether the
+Assistant would have given the same response, say an editor's on the colour of the sky. It counts
+such a response as not in role.
 
-So keep its verdicts for the adoption rate, and think twice before averaging only the responses
-that it passes. It removes from professional roles whatever resembles the Assistant, and of a few
-questions it keeps other ones for each role, so that role vectors differ by question as well as
+So use its verdicts for the adoption rate, and think twice before averaging only the responses
+that it passes. It removes from professional roles whatever resembles the Assistant. And of a few
+questions it keeps different ones for each role, so that role vectors differ by question as well as
 by role. `fit_axis.py` prints the axis of these responses beside the axis of all: the two nearly
 agree, their principal components do not.
 """
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from minaxis.fast.prefix import pad_left
-from minaxis.generation import batches
+from minaxis.generation import TokenLists, length_batches, pad_left
 from minaxis.loading.transformers_model import adapt
-from minaxis.model import Transformer
 from minaxis.roles import DEFAULT
-from minaxis.rollouts import Rollouts, prompt_ids
+from minaxis.rollouts import prompt_ids
+from minaxis.support.rollout_store import Rollouts
 from minaxis.tokenizer import Tokenizer
 
 
 @torch.no_grad()
 def response_logprob(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
-    batch_size: int = 32,
+    model: nn.Module, prompts: TokenLists, responses: TokenLists, *, batch_size: int = 32
 ) -> Tensor:
     """Mean log-probability of a token of each response given its prompt: (N,), in nats."""
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
-    model = adapt(model)
+    run = adapt(model)
     result = torch.full((len(texts),), torch.nan)
-    for batch in batches([len(t) for t in texts], batch_size):
+    for batch in length_batches([len(t) for t in texts], batch_size):
         # Padded at the left, all responses end in the last column: only these need logits.
-        ids, padding = pad_left([texts[i] for i in batch], model.device)
+        ids, padding = pad_left([texts[i] for i in batch], run.device)
         last = 1 + max(len(responses[i]) for i in batch)
-        logits = model(ids, padding=padding, last=last)  # (B, last, V)
+        logits = run(ids, padding=padding, last=last)  # (B, last, V)
         for row, i in enumerate(batch):
             n = len(responses[i])
             said = logits[row, last - n - 1 : last - 1].float()  # (n, V)
@@ -63,7 +57,7 @@ def response_logprob(
 
 
 def judge(
-    model: Transformer, tokenizer: Tokenizer, rollouts: Rollouts, quantile: float = 0.95
+    model: nn.Module, tokenizer: Tokenizer, rollouts: Rollouts, *, quantile: float = 0.95
 ) -> tuple[dict[str, Tensor], float]:
     """Score every response, and calibrate the threshold above which one is in role.
 
@@ -78,19 +72,21 @@ def judge(
     Raises:
         ValueError: only one neutral prompt, which leaves nothing to calibrate on.
     """
-    plain = rollouts.meta["roles"][DEFAULT][0]  # the neutral prompt that stands for none
+    neutral = rollouts.meta["roles"][DEFAULT][0]  # the first neutral prompt stands for none
     scores = {}
     for role in rollouts:
         responses = rollouts[role]["responses"]
-        asked = [prompt_ids(tokenizer, {**r, "system": plain}) for r in responses]
-        under_plain = response_logprob(model, asked, [r["ids"] for r in responses])
-        scores[role] = rollouts[role]["logprob"] - under_plain
+        asked = [
+            prompt_ids(tokenizer, {"system": neutral, "question": r["question"]}) for r in responses
+        ]
+        under_neutral = response_logprob(model, asked, [r["ids"] for r in responses])
+        scores[role] = rollouts[role]["logprob"] - under_neutral
     systems = [r["system"] for r in rollouts[DEFAULT]["responses"]]
-    prompted = torch.tensor([system != plain for system in systems])
+    prompted = torch.tensor([system != neutral for system in systems])
     gains = scores.pop(DEFAULT)[prompted]
     if not len(gains):
         raise ValueError(
             "the judge is calibrated on default responses under several neutral prompts, and "
-            f"there is only one ({plain!r}): give more under {DEFAULT!r}"
+            f"there is only one ({neutral!r}): give more under {DEFAULT!r}"
         )
     return scores, gains[~gains.isnan()].quantile(quantile).item()

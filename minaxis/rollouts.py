@@ -1,107 +1,173 @@
-"""Roles x prompts x questions to responses and their mean activations, in one pass.
+"""Roles x prompts x questions to responses and their mean activations.
 
-Each role answers every question under each of its system prompts, and at every layer we keep the
-mean of the residual stream over the response's tokens (paper: section 2). The usual way
-generates first and then runs every response through the model again. But while it generates, the
-model computes exactly these activations: the k-th token of a response is read by the pass that
-writes the next one. So hooks add them up on the way, and no second pass is needed.
+Each role answers every question under each of its system prompts. At every layer we keep the mean
+of the residual stream over the response's tokens, and over no others: no prompt, no template, no
+end of turn (paper: section 2). There are two ways to get it, and both give the same numbers:
 
-Per response:
-    mean     (L, D)  mean over the tokens of the response: the paper's activation
-    start    (L, D)  at the last token of the prompt, where the answer starts: what the model is
-                     about to be, before any word of the answer
-    norm     (L,)    mean length of a token's activation: the unit that steering is measured in
-    logprob  ()      mean log-probability of a token, given the prompt that the role had
+    two passes   generate, then read prompt and response again with hooks: `read_responses`
+    one pass     the k-th token of a response is read by the very pass that samples the next one,
+                 so hooks add the activations up on the way: `generate_with_activations`
+
+One pass does half of the work: `collect` uses it. `replay` reads words that exist already.
+Both measure, for every response:
+
+    mean        (L, D)  mean over the tokens of the response: the paper's activation
+    prompt_end  (L, D)  at the last token of the prompt: before any word of the answer
+    norm        (L,)    mean length of a token's activation: the unit of steering
+    logprob     ()      mean log-probability of a token under its prompt (one pass only)
 """
 
-import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minaxis import __version__
 from minaxis.chat import encode_chat
-from minaxis.generation import batches, check_prompts, decode, draws
+from minaxis.generation import (
+    SamplingParams,
+    TokenLists,
+    check_prompts,
+    decode,
+    length_batches,
+    row_noise,
+)
 from minaxis.hooks import capture, edit
 from minaxis.loading.transformers_model import adapt
-from minaxis.model import Transformer
 from minaxis.roles import Roles, check_roles
-from minaxis.support.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from minaxis.support.progress import Progress
+from minaxis.support.rollout_store import Rollouts
 from minaxis.tokenizer import Tokenizer
 
 
-class Rollouts(Mapping):
-    """Role -> what its responses were: {"responses": [...], "mean": (N, L, D), "start", ...}.
+@dataclass
+class Activations:
+    """What was measured of N responses, as the head of this file says. NaN where one is empty."""
 
-    Kept in memory, or role by role in a folder and read when asked for: then memory does not
-    grow with the number of responses.
+    mean: Tensor  # (N, L, D)
+    prompt_end: Tensor  # (N, L, D)
+    norm: Tensor  # (N, L)
+    logprob: Tensor | None = None  # (N,)
 
-    Attributes:
-        meta: the model and the settings that made them.
+    @classmethod
+    def join(cls, parts: Sequence["Activations"], order: Sequence[int]) -> "Activations":
+        """Several batches as one; `order` says where each of their rows belongs."""
+        back = torch.tensor(order).argsort()
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*(None if x[0] is None else torch.cat(x)[back] for x in columns))
+
+    def tensors(self, rows: slice = slice(None)) -> dict[str, Tensor]:
+        """Those of some rows by name, as a rollout holds them: copies, small on disk."""
+        return {name: x[rows].clone() for name, x in vars(self).items() if x is not None}
+
+
+@torch.no_grad()
+def read_responses(model: nn.Module, prompts: TokenLists, responses: TokenLists) -> Activations:
+    """One batch of responses that exist already, read once more by a model."""
+    run = adapt(model)
+    texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    longest = max(map(len, texts))
+    # Padding at the right needs no mask: no token looks ahead.
+    ids = torch.tensor([t + [0] * (longest - len(t)) for t in texts], device=run.device)
+    means, ends, norms = [], [], []
+    with capture(model) as seen:
+        run(ids, last=1)
+    for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        h = torch.stack([seen[layer][row] for layer in sorted(seen)]).float()  # (L, T, D)
+        response = h[:, len(prompt) : len(text)]  # (L, n, D): the tokens of the response alone
+        means.append(response.mean(1))
+        ends.append(h[:, len(prompt) - 1])
+        norms.append(response.norm(dim=-1).mean(-1))
+    return Activations(*(torch.stack(x).cpu() for x in (means, ends, norms)))
+
+
+def generate_with_activations(
+    model: nn.Module,
+    prompts: TokenLists,
+    noise: Tensor,
+    stop: Sequence[int],
+    sampling: SamplingParams,
+) -> tuple[list[list[int]], Activations]:
+    """One batch of responses, their activations added up while they are generated.
+
+    Args:
+        prompts, noise, stop, sampling: as for `generation.decode`.
     """
+    run = adapt(model)
+    count, layers, device = len(prompts), run.config.num_hidden_layers, run.device
+    now = torch.zeros(layers, count, run.config.hidden_size, device=device)  # the latest pass
+    total, prompt_end = torch.zeros_like(now), torch.zeros_like(now)  # (L, B, D), float32
+    norm = torch.zeros(layers, count, device=device)
+    logprob = torch.zeros(count, device=device)
+    ids = torch.zeros(noise.shape, dtype=torch.long, device=device)
+    length = torch.zeros(count, dtype=torch.long, device=device)
 
-    def __init__(self, meta: dict, folder: str | Path | None = None):
-        self.meta = meta
-        self.folder = None if folder is None else Path(folder)
-        self._held: dict[str, dict] = {}
-        if self.folder is None:
-            return
-        settings = self.folder / "settings.json"
-        if not settings.exists():
-            write_json(settings, meta)
-        elif (found := read_json(settings)) != meta:
-            differ = [k for k in meta if found.get(k) != meta[k]]
-            raise ValueError(
-                f"{self.folder} holds rollouts made with another {', '.join(differ)}: "
-                "choose another folder, or delete this one"
-            )
+    def keep_last_token(layer: int) -> Callable[[Tensor], None]:
+        def function(h: Tensor) -> None:  # (b, T, D), for the b rows still in the batch
+            now[layer, : len(h)] = h[:, -1]
 
-    def _file(self, role: str) -> Path:
-        return self.folder / f"{role}.pt"
+        return function
 
-    def __getitem__(self, role: str) -> dict:
-        if role not in self.meta["roles"]:
-            raise KeyError(role)
-        return self._held[role] if self.folder is None else read_tensors(self._file(role))
+    with edit(model, {layer: keep_last_token(layer) for layer in range(layers)}):
+        for k, step in enumerate(decode(model, prompts, noise, stop, sampling)):
+            h = now[:, : len(step.rows)]  # (L, b, D)
+            if k == 0:
+                prompt_end.copy_(h)
+            h = h * step.is_response[:, None]  # prompts and rows that have ended add nothing
+            total.index_add_(1, step.rows, h)
+            norm.index_add_(1, step.rows, h.norm(dim=-1))
+            if step.logprobs is None:  # the last pass only reads
+                break
+            rows = step.rows[step.alive]
+            logprob[rows] += step.logprobs[step.alive]
+            ids[rows, k] = step.tokens[step.alive]
+            length[rows] += 1
 
-    def __setitem__(self, role: str, rollout: dict) -> None:
-        if self.folder is None:
-            self._held[role] = rollout
-        else:
-            write_tensors(self._file(role), rollout)
+    length_or_nan = torch.where(length > 0, length, torch.nan)
+    return [row[:n] for row, n in zip(ids.tolist(), length.tolist(), strict=True)], Activations(
+        mean=(total / length_or_nan[:, None]).transpose(0, 1).cpu(),
+        prompt_end=prompt_end.transpose(0, 1).cpu(),
+        norm=(norm / length_or_nan).T.cpu(),
+        logprob=(logprob / length_or_nan).cpu(),
+    )
 
-    def __contains__(self, role) -> bool:
-        return role in self._held if self.folder is None else self._file(role).exists()
 
-    def __iter__(self) -> Iterator[str]:
-        return (role for role in self.meta["roles"] if role in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def write_jsonl(self, path: str | Path) -> None:
-        """Every response as one line of JSON: role, system prompt, question, text, ids."""
-        lines = [
-            json.dumps({"role": role, **response}, ensure_ascii=False)
-            for role in self
-            for response in self[role]["responses"]
-        ]
-        write_bytes(path, ("\n".join(lines) + "\n").encode())
+def respond(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    prompts: TokenLists,
+    noise: Tensor,
+    sampling: SamplingParams,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> tuple[list[list[int]], Activations]:
+    """Responses to any number of prompts, and their activations, in the order of the prompts."""
+    ids: list[list[int]] = [[] for _ in prompts]
+    parts: list[Activations] = []
+    order: list[int] = []
+    for batch in length_batches([len(p) for p in prompts], batch_size):
+        answers, activations = generate_with_activations(
+            model, [prompts[i] for i in batch], noise[batch], tokenizer.stop, sampling
+        )
+        for i, answer in zip(batch, answers, strict=True):
+            ids[i] = answer
+        parts.append(activations)
+        order += batch
+        if progress:
+            progress.advance(len(batch), sum(map(len, answers)))
+    return ids, Activations.join(parts, order)
 
 
 def collect(
-    model: Transformer,
+    model: nn.Module,
     tokenizer: Tokenizer,
     roles: Roles,
     questions: Sequence[str],
-    max_new_tokens: int = 48,
-    temperature: float = 0.7,
-    top_p: float = 0.9,
-    seed: int = 0,
+    sampling: SamplingParams = SamplingParams(max_new_tokens=48),
+    *,
     batch_size: int = 64,
     folder: str | Path | None = None,
 ) -> Rollouts:
@@ -110,9 +176,8 @@ def collect(
     Args:
         roles: name -> system prompts, with the neutral ones under "default" (`read_roles`).
         questions: asked in the user's turn.
-        max_new_tokens: a response is cut there.
-        folder: write each role there when it is done, and skip the roles that it already has: an
-            interrupted run continues, and ends with the same numbers.
+        folder: write each role there when it is done, and skip the roles that it already has. An
+            interrupted run then continues, and ends with the same numbers.
 
     Raises:
         ValueError: no role, no question, a prompt too long, or a folder made by other settings.
@@ -120,189 +185,94 @@ def collect(
     check_roles(roles)
     if not questions:
         raise ValueError("no questions: collect needs at least one")
-    config = adapt(model).config
+    run = adapt(model)
     meta = {
-        "model": config.name,
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
+        "model": run.config.name,
+        "layers": run.config.num_hidden_layers,
+        "width": run.config.hidden_size,
         "roles": {role: list(prompts) for role, prompts in roles.items()},
         "questions": list(questions),
-        "sampling": {
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "batch_size": batch_size,
-        },
-        "dtype": str(adapt(model).dtype).removeprefix("torch."),
-        "seed": seed,
+        "sampling": {k: v for k, v in vars(sampling).items() if k != "seed"}
+        | {"batch_size": batch_size},
+        "dtype": str(run.dtype).removeprefix("torch."),
+        "seed": sampling.seed,
         "version": __version__,
     }
     asked = {
         role: [
-            {"system": p.replace("{model_name}", config.name), "question": q}
+            {"system": p.replace("{model_name}", run.config.name), "question": q}
             for p in prompts
             for q in questions
         ]
         for role, prompts in roles.items()
     }
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
-    check_prompts(model, [ids for role in roles for ids in prompts[role]], max_new_tokens)
+    check_prompts(model, [p for role in roles for p in prompts[role]], sampling.max_new_tokens)
 
     rollouts = Rollouts(meta, folder)
     todo = [group for group in _groups(asked, batch_size) if not all(r in rollouts for r in group)]
     progress = Progress(sum(len(asked[r]) for g in todo for r in g), "responses", "tokens")
     for group in todo:
-        ids = [p for role in group for p in prompts[role]]
-        # A role's random numbers depend on the seed and its name, not on the other roles.
-        uniforms = torch.cat(
-            [
-                draws(zlib.crc32(f"{seed} {role}".encode()), len(asked[role]), max_new_tokens)
-                for role in group
-            ]
+        # The row noise of a role depends on the seed and the role's name, not on other roles.
+        noise = [
+            row_noise(zlib.crc32(f"{sampling.seed} {role}".encode()), len(asked[role]),
+                      sampling.max_new_tokens)
+            for role in group
+        ]  # fmt: skip
+        together = [p for role in group for p in prompts[role]]
+        ids, activations = respond(
+            model, tokenizer, together, torch.cat(noise), sampling, batch_size, progress
         )
-        done: list[dict] = [{}] * len(ids)
-        for batch in batches([len(p) for p in ids], batch_size):
-            answers = respond(
-                model, [ids[i] for i in batch], uniforms[batch], tokenizer.stop, temperature, top_p
-            )
-            for i, answer in zip(batch, answers, strict=True):
-                done[i] = answer
-            progress.advance(len(batch), sum(len(a["ids"]) for a in answers))
+        first = 0
         for role in group:
-            answers, done = done[: len(asked[role])], done[len(asked[role]) :]
-            rollouts[role] = {
-                "responses": [
-                    {**a, "text": tokenizer.decode(r["ids"]), "ids": r["ids"]}
-                    for a, r in zip(asked[role], answers, strict=True)
-                ],
-                **{
-                    key: torch.stack([r[key] for r in answers])
-                    for key in ("mean", "start", "norm", "logprob")
-                },
-            }
+            rows = slice(first, first := first + len(asked[role]))
+            responses = [
+                {**a, "text": tokenizer.decode(answer), "ids": answer}
+                for a, answer in zip(asked[role], ids[rows], strict=True)
+            ]
+            rollouts[role] = {"responses": responses, **activations.tensors(rows)}
     return rollouts
 
 
 def prompt_ids(tokenizer: Tokenizer, asked: Mapping[str, str]) -> list[int]:
-    """The prompt of a response: its system prompt and its question, up to where it starts."""
-    return encode_chat(
-        tokenizer,
-        [
-            {"role": "system", "content": asked["system"]},
-            {"role": "user", "content": asked["question"]},
-        ],
-    )
+    """The token ids of a system prompt and a question, up to where the answer starts."""
+    system, question = asked["system"], asked["question"]
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    return encode_chat(tokenizer, messages)
 
 
 def _groups(asked: Mapping[str, list], batch_size: int) -> list[list[str]]:
     """Roles that are answered together: enough of them to fill a batch.
 
-    The groups follow from the settings alone, not from what is already done. Matrix products of
-    another size round differently, and a continued run must end with the same bits.
+    The groups follow from the settings alone, also in a run that continues: batches of another
+    size round differently, and the run must end with the same bits.
     """
-    groups, size = [[]], 0
+    groups: list[list[str]] = [[]]
     for role in asked:
-        if size >= batch_size:
+        if sum(len(asked[r]) for r in groups[-1]) >= batch_size:
             groups.append([])
-            size = 0
         groups[-1].append(role)
-        size += len(asked[role])
     return groups
 
 
-def respond(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    uniforms: Tensor,
-    stop: Sequence[int],
-    temperature: float,
-    top_p: float,
-) -> list[dict]:
-    """One batch of responses, their activations added up while they are generated.
-
-    Returns:
-        For each prompt ids, mean, start, norm and logprob, as the head of this file says. A
-        response without a token has mean, norm and logprob NaN.
-    """
-    count, config, device = len(prompts), adapt(model).config, adapt(model).device
-    shape = (config.num_hidden_layers, count, config.hidden_size)
-    now = torch.zeros(shape, device=device)  # the latest pass, at the last token of each row
-    total, start = torch.zeros_like(now), torch.zeros_like(now)  # (L, B, D), float32
-    norm = torch.zeros(shape[:2], device=device)
-    logprob = torch.zeros(count, device=device)
-    said = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
-    length = torch.zeros(count, dtype=torch.long, device=device)
-
-    def read(layer):
-        def function(h):
-            now[layer, : len(h)] = h[:, -1]
-
-        return function
-
-    with edit(model, {layer: read(layer) for layer in range(config.num_hidden_layers)}):
-        for k, step in enumerate(decode(model, prompts, uniforms, stop, temperature, top_p)):
-            h = now[:, : len(step.rows)]
-            if k == 0:
-                start.copy_(h)
-            h = h * step.fed[:, None]  # a row that has ended, or has not begun, adds nothing
-            total.index_add_(1, step.rows, h)
-            norm.index_add_(1, step.rows, h.norm(dim=-1))
-            if step.logprob is None:  # the last pass only reads
-                break
-            rows = step.rows[step.alive]
-            logprob[rows] += step.logprob[step.alive]
-            said[rows, k] = step.tokens[step.alive]
-            length[rows] += 1
-
-    length_or_nan = torch.where(length > 0, length, torch.nan)
-    mean = (total / length_or_nan[:, None]).transpose(0, 1).cpu()  # (B, L, D)
-    start = start.transpose(0, 1).cpu()
-    norm = (norm / length_or_nan).T.cpu()
-    logprob = (logprob / length_or_nan).cpu()
-    ids = [row[:n] for row, n in zip(said.tolist(), length.tolist(), strict=True)]
-    return [
-        {"ids": ids[i], "mean": mean[i], "start": start[i], "norm": norm[i], "logprob": logprob[i]}
-        for i in range(count)
-    ]
-
-
-@torch.no_grad()
 def replay(
-    model: Transformer, tokenizer: Tokenizer, rollouts: Rollouts, batch_size: int = 32
+    model: nn.Module, tokenizer: Tokenizer, rollouts: Rollouts, *, batch_size: int = 32
 ) -> Rollouts:
-    """The same conversations read by another model: its activations, of words it did not choose.
+    """The same conversations read by another model: its activations on words it did not choose.
 
-    With a randomly initialised model this is the control that tells what the axis owes to the
-    words alone. With the same model it is the two-pass method, and gives `collect`'s numbers.
+    With a randomly initialised model this is the control that tells how much of the axis is in the
+    words alone. With the same model it gives `collect`'s numbers.
     """
-    run = adapt(model)
-    meta = rollouts.meta | {"model": run.config.name}
-    again = Rollouts(meta)
+    again = Rollouts(rollouts.meta | {"model": adapt(model).config.name})
     progress = Progress(sum(1 for _ in rollouts), "roles read again", "tokens")
     for role in rollouts:
         responses = rollouts[role]["responses"]
-        prompts = [prompt_ids(tokenizer, r) for r in responses]
-        means, starts, norms = [], [], []
-        with capture(model) as seen:
-            for i in range(0, len(responses), batch_size):
-                some = range(i, min(i + batch_size, len(responses)))
-                texts = [prompts[j] + responses[j]["ids"] for j in some]
-                longest = max(map(len, texts))
-                # Padding at the right needs no mask: no token looks ahead.
-                ids = torch.tensor([t + [0] * (longest - len(t)) for t in texts])
-                run(ids.to(run.device), last=1)
-                for row, j in enumerate(some):
-                    h = torch.stack([seen[layer][row] for layer in sorted(seen)]).float()
-                    first = len(prompts[j])
-                    answer = h[:, first : len(texts[row])]  # (L, n, D)
-                    means.append(answer.mean(1).cpu())
-                    starts.append(h[:, first - 1].cpu())
-                    norms.append(answer.norm(dim=-1).mean(-1).cpu())
-        again[role] = {
-            "responses": responses,
-            "mean": torch.stack(means),
-            "start": torch.stack(starts),
-            "norm": torch.stack(norms),
-        }
-        progress.advance(1, sum(len(r["ids"]) for r in responses))
+        prompts, ids = [prompt_ids(tokenizer, r) for r in responses], [r["ids"] for r in responses]
+        parts = [
+            read_responses(model, prompts[i : i + batch_size], ids[i : i + batch_size])
+            for i in range(0, len(ids), batch_size)
+        ]
+        activations = Activations.join(parts, range(len(ids)))
+        again[role] = {"responses": responses, **activations.tensors()}
+        progress.advance(1, sum(map(len, ids)))
     return again

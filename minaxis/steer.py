@@ -21,6 +21,7 @@ def steering(
     model: nn.Module,
     axis: Axis,
     coefficient: float,
+    *,
     layer: int | None = None,
     blocks: Sequence[nn.Module] | None = None,
 ) -> Iterator[None]:
@@ -43,5 +44,5 @@ def steering(
     count = len(axis.vectors)
     (layer,) = check_layers([count // 2 if layer is None else layer], count)
     push = coefficient * axis.norms[layer] * axis.unit()[layer]  # (D,)
-    with edit(model, {layer: lambda h: h + push.to(h)}, blocks):
+    with edit(model, {layer: lambda h: h + push.to(h)}, blocks=blocks):
         yield

@@ -150,9 +150,9 @@ def test_without_roles_in_role_there_is_no_axis():
 def test_rank_counts_the_roles_further_along():
     axis = fit_axis(planted()[0])
     unit = axis.unit()[0]
-    assert standing(axis, unit, 0)[0] == 1
-    assert standing(axis, -unit, 0)[0] == 9
-    assert standing(axis, unit, 0)[1] > 2
+    assert rank_and_zscore(axis, unit, 0)[0] == 1
+    assert rank_and_zscore(axis, -unit, 0)[0] == 9
+    assert rank_and_zscore(axis, unit, 0)[1] > 2
 
 
 def test_an_axis_comes_back_from_its_file_byte_for_byte(tmp_path):

@@ -1,0 +1,12 @@
+"""The same results, sooner. Each file has a plain twin in the core, and a test that both agree.
+
+    file              plain twin                       what it saves
+    attention.py      model.Attention.attend           bfloat16 attention on CPUs
+    prefix.py         generation.prepare               prompts that begin alike
+    sampling.py       generation.sample                sorting the whole vocabulary
+    cap_operator.py   activation_cap.cap_reference     memory traffic of the cap
+    cap_triton.py     activation_cap.cap_reference     the same on a GPU, as one kernel
+    install.py        (gives the first three to a model; `load(..., fast=True)` calls it)
+
+`python benchmarks/fast.py` measures what each of them saves.
+"""

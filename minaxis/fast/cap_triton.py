@@ -34,8 +34,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MAX_WIDTH = 16384  # a row must fit into the registers of one program
-
 
 @triton.jit(do_not_specialize=["rows"])  # one kernel for every length of a prompt
 def cap_kernel(

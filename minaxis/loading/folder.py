@@ -21,7 +21,8 @@ from torch import Tensor
 
 from minaxis.loading.gemma2 import Gemma2Config
 from minaxis.loading.vocabulary import LibraryTokenizer, read_tokenizer_json
-from minaxis.model import Config, RopeScaling
+from minaxis.loading.rope_scaling import Llama3Scaling
+from minaxis.model import Config
 from minaxis.support.files import read_json
 from minaxis.tokenizer import Tokenizer
 
@@ -143,7 +144,7 @@ def read_config(data: dict, source: str | Path, name: str) -> Config:
         refuse(where, rope, "minaxis turns whole heads")
     scaling = None
     if rope_type == "llama3":
-        scaling = RopeScaling(**{f.name: real(f.name, of=rope) for f in fields(RopeScaling)})
+        scaling = Llama3Scaling(**{f.name: real(f.name, of=rope) for f in fields(Llama3Scaling)})
         if scaling.low_freq_factor >= scaling.high_freq_factor:
             refuse(where, rope, "low_freq_factor must be less than high_freq_factor")
 

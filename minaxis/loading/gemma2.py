@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minaxis.model import MLP, Attention, Block, Config, KVCache, RMSNorm, Transformer
+from minaxis.model import MLP, Attention, Block, Config, Cache, RMSNorm, Transformer
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class GemmaBlock(Block):
         self.mlp = GemmaMLP(config)
         self.post_feedforward_layernorm = GemmaNorm(width, eps)
 
-    def forward(self, x: Tensor, rope, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rope, mask: Tensor | None, cache: Cache | None) -> Tensor:
         y = self.self_attn(self.input_layernorm(x), rope, mask, cache)
         x = x + self.post_attention_layernorm(y)
         y = self.mlp(self.pre_feedforward_layernorm(x))

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from minaxis.fast.install import install
 from minaxis.loading.folder import read_folder, read_tokenizer
 from minaxis.loading.gemma2 import Gemma2, Gemma2Config
 from minaxis.loading.gguf_file import read_gguf
@@ -27,7 +28,9 @@ def load(
     name: str | Path,
     dtype: torch.dtype | None = None,
     device: str | torch.device = "auto",
+    *,
     download: bool = False,
+    fast: bool = True,
 ) -> tuple[Transformer, Tokenizer | LibraryTokenizer]:
     """A model and its tokenizer, ready for inference.
 
@@ -40,6 +43,8 @@ def load(
         device: "auto" is cuda, then mps, then cpu.
         download: fetch "organisation/name" from huggingface.co first, where it is newer or
             missing here.
+        fast: use the quicker twins of minaxis/fast/; False runs the plain code of model.py and
+            generation.py. The results are the same.
 
     Raises:
         ValueError: an unknown name; a file that is damaged, or of an unsupported kind.
@@ -55,7 +60,10 @@ def load(
         config, tensors, stored = read_folder(path, _short(name))
         tokenizer = read_tokenizer(path, config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
-    return build(config, tensors, dtype, device, path), tokenizer
+    model = build(config, tensors, dtype, device, path)
+    if fast:
+        install(model)
+    return model, tokenizer
 
 
 def load_tokenizer(name: str | Path, download: bool = False) -> Tokenizer | LibraryTokenizer:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from minaxis.fast.sampling import sample
 from minaxis.hooks import describe
 from minaxis.model import Transformer
 
@@ -38,6 +39,8 @@ def adapt(model: nn.Module) -> "Transformer | HuggingFace":
 class HuggingFace:
     """A transformers model, called like `Transformer`."""
 
+    fast_sample = staticmethod(sample)
+
     def __init__(self, model: nn.Module):
         self.inner = model
         name, layers, width = describe(model)
@@ -60,7 +63,7 @@ class HuggingFace:
     def dtype(self) -> torch.dtype:
         return self.inner.dtype
 
-    def new_cache(self, batch: int, max_length: int) -> "Cache":
+    def new_cache(self) -> "Cache":
         return Cache(self.inner.config)
 
     def __call__(
@@ -68,7 +71,7 @@ class HuggingFace:
         ids: Tensor,
         cache: "Cache | None" = None,
         padding: Tensor | None = None,
-        last: int | None = None,
+        last: int = 0,
     ) -> Tensor:
         """Logits (B, T, V), or those of the `last` columns."""
         start = cache.length if cache else 0
@@ -79,7 +82,7 @@ class HuggingFace:
         if "position_ids" in self.accepts:
             more["position_ids"] = (columns[:, start:] - left).clamp(min=0)
         if "logits_to_keep" in self.accepts:
-            more["logits_to_keep"] = last or 0  # 0 keeps all
+            more["logits_to_keep"] = last  # 0 keeps all
         output = self.inner(
             input_ids=ids,
             attention_mask=(columns >= left).long(),
@@ -90,7 +93,7 @@ class HuggingFace:
         if cache is not None:
             cache.length = end
         logits = output.logits.to(ids.device)
-        return logits if last is None else logits[:, -last:]
+        return logits[:, -last:]
 
 
 class Cache:
@@ -102,5 +105,5 @@ class Cache:
         self.inner = DynamicCache(config=config)
         self.length = 0
 
-    def keep(self, rows: Tensor) -> None:
+    def select_rows(self, rows: Tensor) -> None:
         self.inner.batch_select_indices(rows)

@@ -96,7 +96,7 @@ def ways(
     """Plain, capped, and capped along each random direction; at the paper's range if not told."""
 
     def capped(along: Axis) -> Way:
-        return lambda: capping(model, along, layers, CAP)
+        return lambda: capping(model, along, layers=layers, percentile=CAP)
 
     random = {f"random {i}": capped(aside) for i, aside in enumerate(controls)}
     return {"plain": nullcontext, "capped": capped(axis), **random}

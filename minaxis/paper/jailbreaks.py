@@ -65,7 +65,7 @@ def jailbreaks(
         }
 
     def point(along: Axis, layers: range, percentile: float) -> dict:
-        with capping(model, along, layers, percentile):
+        with capping(model, along, layers=layers, percentile=percentile):
             readings = interview(model, tokenizer, world, some, seed)
         return {
             "layers": [layers[0], layers[-1]],

@@ -32,7 +32,8 @@ from minaxis.paper.jailbreaks import halved
 from minaxis.paper.space import persona_space
 from minaxis.paper.steering import moved, sweep
 from minaxis.roles import ASSETS, DEFAULT
-from minaxis.rollouts import Rollouts, replay
+from minaxis.rollouts import replay
+from minaxis.support.rollout_store import Rollouts
 from minaxis.steer import steering
 from minaxis.support.files import read_json
 from minaxis.support.stats import rate

@@ -14,7 +14,8 @@ from minaxis.paper.drift import drift
 from minaxis.paper.jailbreaks import jailbreaks
 from minaxis.paper.space import persona_space
 from minaxis.paper.steering import steering_sweep
-from minaxis.rollouts import Rollouts, replay
+from minaxis.rollouts import replay
+from minaxis.support.rollout_store import Rollouts
 from minaxis.tiny.questions import geometry, hold, in_role, play, random_direction, share
 from minaxis.tiny.world import ASSISTANT, World
 from minaxis.tokenizer import Tokenizer

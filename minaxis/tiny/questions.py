@@ -19,10 +19,11 @@ from torch import Tensor
 
 from minaxis.axis import Axis, layer_table
 from minaxis.chat import Message, encode_chat
-from minaxis.generation import batches, draws
+from minaxis.generation import SamplingParams, row_noise
 from minaxis.model import Transformer
 from minaxis.roles import DEFAULT, Roles
-from minaxis.rollouts import Rollouts, collect, respond
+from minaxis.rollouts import collect, respond
+from minaxis.support.rollout_store import Rollouts
 from minaxis.tiny.world import ASSISTANT, Question, Reading, World
 from minaxis.tokenizer import Tokenizer
 
@@ -39,16 +40,10 @@ def answer(
 ) -> tuple[list[str], Tensor]:
     """The next reply of each conversation, and its mean activations (N, L, D)."""
     prompts = [encode_chat(tokenizer, c) for c in conversations]
-    uniforms = draws(seed, len(prompts), tokens)
-    replies: list[dict] = [{}] * len(prompts)
-    for batch in batches([len(p) for p in prompts], 128):
-        found = respond(
-            model, [prompts[i] for i in batch], uniforms[batch], tokenizer.stop, 0.7, 0.9
-        )
-        for i, reply in zip(batch, found, strict=True):
-            replies[i] = reply
-    texts = [tokenizer.decode(r["ids"]) for r in replies]
-    return texts, torch.stack([r["mean"] for r in replies])
+    noise = row_noise(seed, len(prompts), tokens)
+    sampling = SamplingParams(max_new_tokens=tokens, temperature=0.7, top_p=0.9, seed=seed)
+    ids, activations = respond(model, tokenizer, prompts, noise, sampling, batch_size=128)
+    return [tokenizer.decode(i) for i in ids], activations.mean
 
 
 def converse(
@@ -246,7 +241,8 @@ def play(model, tokenizer, world: World, seed: int = 0, samples: int = 2) -> Rol
     """
     roles, questions = script(world, seed, samples)
     roles = {r: prompts * 8 if r == DEFAULT else prompts[:2] for r, prompts in roles.items()}
-    return collect(model, tokenizer, roles, questions, TOKENS, seed=seed, batch_size=128)
+    sampling = SamplingParams(max_new_tokens=TOKENS, seed=seed)
+    return collect(model, tokenizer, roles, questions, sampling, batch_size=128)
 
 
 def in_role(world: World, rollouts: Rollouts) -> dict[str, Tensor]:

@@ -92,8 +92,8 @@ def measure(
     aside = random_direction(axis, rollouts, seed)
     for name, intervention in {
         "plain": nullcontext(),
-        "capped": capping(model, axis, layers),
-        "random cap": capping(model, aside, layers),
+        "capped": capping(model, axis, layers=layers),
+        "random cap": capping(model, aside, layers=layers),
     }.items():
         with intervention:
             report[name] = {

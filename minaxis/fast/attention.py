@@ -1,0 +1,36 @@
+"""Attention in bfloat16 on CPUs: its steps written out are faster there than PyTorch's kernel."""
+
+import torch
+from torch import Tensor
+
+from minaxis.model import Attention
+
+_MOST_SCORES = 1 << 23  # above this the steps, which keep all scores, cost more than the kernel
+
+
+class SteppedAttention(Attention):
+    """`Attention` with another way to compute `attend`; everything else is inherited."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+            scores = q[..., 0].numel() * k.shape[2]  # B H T S
+            if q.shape[2] == 1 or scores < _MOST_SCORES:
+                return self.attend_in_steps(q, k, v, mask)
+        return super().attend(q, k, v, mask)
+
+    def attend_in_steps(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """softmax(q k^T / sqrt(Dh) + mask) v, (B, H, T, Dh).
+
+        The H / K heads of a group count as further queries of the key head that they share: each
+        key is then read once for all of them.
+        """
+        queries = q.shape[2]
+        q = (q * self.head_dim**-0.5).reshape(len(q), k.shape[1], -1, self.head_dim)
+        # (B, K, H / K * T, S). For a single token k q^T: transposing its few scores costs less
+        # than transposing all keys.
+        scores = (k @ q.mT).mT.contiguous() if queries == 1 else q @ k.mT
+        scores = scores.unflatten(2, (-1, queries))  # (B, K, H / K, T, S)
+        if mask is not None:
+            scores = scores + mask.unsqueeze(-3)
+        y = scores.softmax(-1).flatten(2, 3) @ v  # (B, K, H / K * T, Dh)
+        return y.unflatten(2, (-1, queries)).flatten(1, 2)

@@ -1,0 +1,65 @@
+"""Imports of modules and names of version 0.1.0 that have moved: the error says where to."""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+from typing import Any
+
+_MODULES = {
+    "minaxis.adapt": "minaxis.loading.transformers_model",
+    "minaxis.cap": "minaxis.activation_cap",
+    "minaxis.cap_triton": "minaxis.fast.cap_triton",
+    "minaxis.checkpoint": "minaxis.tiny.checkpoint",
+    "minaxis.cli": "minaxis.support.arguments",
+    "minaxis.collect": "minaxis.rollouts",
+    "minaxis.experiments": "minaxis.tiny.questions",
+    "minaxis.files": "minaxis.support.files",
+    "minaxis.folder": "minaxis.loading.folder",
+    "minaxis.gemma": "minaxis.loading.gemma2",
+    "minaxis.generate": "minaxis.generation",
+    "minaxis.gguf": "minaxis.loading.gguf_file",
+    "minaxis.judge": "minaxis.judging",
+    "minaxis.meter": "minaxis.support.meter",
+    "minaxis.plots": "minaxis.paper.figures",
+    "minaxis.prefix": "minaxis.fast.prefix",
+    "minaxis.progress": "minaxis.support.progress",
+    "minaxis.published": "minaxis.loading.published",
+    "minaxis.report": "minaxis.paper.report",
+    "minaxis.scorecard": "minaxis.tiny.scorecard",
+    "minaxis.stats": "minaxis.support.stats",
+    "minaxis.train": "minaxis.tiny.training",
+    "minaxis.vocabulary": "minaxis.loading.vocabulary",
+    "minaxis.weights": "minaxis.loading.models",
+    "minaxis.world": "minaxis.tiny.world",
+}
+_NAMES = {
+    "minaxis.axis": {"standing": "minaxis.axis.rank_and_zscore"},
+    "minaxis.model": {
+        "KVCache": "minaxis.KVCache",
+        "RopeScaling": "minaxis.loading.rope_scaling.Llama3Scaling",
+    },
+}
+
+
+class _Explain(MetaPathFinder):
+    """Asked last, when no module of that name was found."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        if name in _MODULES:
+            raise ImportError(f"{name} has moved: import {_MODULES[name]}", name=name)
+
+
+def explain() -> None:
+    """Let imports of old names fail with a message that has the new one."""
+    sys.meta_path.append(_Explain())
+    for module, names in _NAMES.items():
+
+        def __getattr__(name: str, module: str = module, names: dict[str, str] = names) -> Any:
+            if name in names:
+                raise ImportError(f"{module}.{name} has moved: it is {names[name]}")
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+        vars(sys.modules[module])["__getattr__"] = __getattr__
