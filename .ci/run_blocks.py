@@ -61,17 +61,18 @@ def copy_repository(to: Path) -> None:
             shutil.copy2(ROOT / name, to / name)
 
 
-def run(page: Path, borrow: Path | None) -> None:
-    """Run one page, and print what it prints.
+def run(page: Path, borrow: Path | None) -> str:
+    """Run one page, print what it prints, and return what is wrong with it, or "".
 
-    Raises:
-        SystemExit: a command failed, or did not print what the page shows.
+    Args:
+        page: a Markdown file.
+        borrow: a site-packages folder that the environment shall see, or None.
     """
     text, started = page.read_text(encoding="utf-8"), time.monotonic()
     script = "".join(blocks(text, "bash"))
     if not script:
-        return
-    print(f"-- {page.relative_to(ROOT)}", flush=True)
+        return ""
+    print(f"-- {page.name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         checkout, environment = Path(folder, "minaxis"), Path(folder, "venv")
         copy_repository(checkout)
@@ -90,10 +91,12 @@ def run(page: Path, borrow: Path | None) -> None:
             print(line, end="", flush=True)
             lines.append(line)
         if process.wait():
-            sys.exit(f"{page.relative_to(ROOT)}: a command failed with status {process.returncode}")
-    if wrong := missing(text, "".join(lines)):
-        sys.exit(f"{page.relative_to(ROOT)}: shows what is not printed:\n" + "\n".join(wrong))
-    print(f"-- {page.relative_to(ROOT)}: {time.monotonic() - started:.0f} s\n", flush=True)
+            return f"{page.name}: a command failed with status {process.returncode}"
+    print(f"-- {page.name}: {time.monotonic() - started:.0f} s\n", flush=True)
+    wrong = missing(text, "".join(lines))
+    return "\n".join(
+        [f"{page.name} shows what its commands do not print:", *wrong] if wrong else []
+    )
 
 
 def main() -> None:
@@ -104,8 +107,8 @@ def main() -> None:
     parser.add_argument("--borrow", type=Path, metavar="FOLDER",
         help="site-packages folder with torch: saves installing torch for each page")  # fmt: skip
     args = parser.parse_args()
-    for page in [p.resolve() for p in args.pages] or pages():
-        run(page, args.borrow)
+    problems = [run(page, args.borrow) for page in args.pages or pages()]
+    sys.exit("\n\n".join(filter(None, problems)) or 0)
 
 
 if __name__ == "__main__":
