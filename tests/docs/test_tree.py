@@ -73,3 +73,9 @@ def test_the_core_comes_first_and_in_reading_order():
     assert inside[: len(CORE)] == CORE
     files = [name for name in inside if name.endswith(".py")]
     assert inside[: len(files)] == files, "files stand before folders"
+
+
+def test_the_core_can_be_read_in_one_sitting():
+    lines = {name: len((ROOT / "minaxis" / name).read_text().splitlines()) for name in CORE}
+    assert max(lines.values()) <= 260, lines
+    assert sum(lines.values()) <= 2000, lines
