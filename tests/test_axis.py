@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minaxis import Axis, Rollouts, fit_axis
-from minaxis.axis import layer_table, standing
+from minaxis.axis import layer_table, rank_and_zscore
 
 L, D = 3, 32
 QUESTIONS = ["a", "b", "c", "d"]
@@ -29,7 +29,7 @@ def planted(noise=0.1, shift=2.0, seed=0):
                 {"system": f"p{k}", "question": q, "text": "x", "ids": [1]}
                 for k in range(PROMPTS) for q in QUESTIONS
             ],
-            "mean": mean, "start": -mean, "norm": mean.norm(dim=-1),
+            "mean": mean, "prompt_end": -mean, "norm": mean.norm(dim=-1),
             "logprob": torch.zeros(n),
         }  # fmt: skip
     return rollouts, hidden
@@ -134,8 +134,8 @@ def test_empty_responses_count_for_nothing():
 
 def test_the_position_decides_which_activation_is_used():
     rollouts, hidden = planted()
-    start = fit_axis(rollouts, position="start")
-    assert (torch.cosine_similarity(start.vectors, hidden, dim=-1) < -0.99).all()
+    prompt_end = fit_axis(rollouts, position="prompt_end")
+    assert (torch.cosine_similarity(prompt_end.vectors, hidden, dim=-1) < -0.99).all()
     with pytest.raises(ValueError, match="position must be"):
         fit_axis(rollouts, position="end")
 

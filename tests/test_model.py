@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minaxis import Config, KVCache, Transformer
-from minaxis.fast.prefix import pad_left
-from minaxis.model import Attention, attention_mask, rotary, rotate
+from minaxis import KVCache, Transformer
+from minaxis.generation import pad_left
+from minaxis.model import attention_mask, rotary, rotate
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [20, 21], [30, 31, 32, 33]]
 
@@ -50,36 +50,22 @@ def test_rows_that_stay_in_the_cache_go_on_as_before(tiny):
     cache = KVCache(tiny.config, 3, 7)
     tiny(ids[:, :-1], cache, padding)
     keep = torch.tensor([2, 0])
-    cache.keep(keep)
+    cache.select_rows(keep)
     torch.testing.assert_close(tiny(ids[keep, -1:], cache, padding[keep])[:, 0], expected[keep])
 
 
 def test_a_query_sees_itself_and_the_past_but_no_padding():
-    mask = attention_mask(2, 4, torch.tensor([0, 3]), torch.float32, "cpu")
+    mask = attention_mask(2, 4, torch.tensor([0, 3]), torch.empty(()))
     seen = (mask == 0).int().tolist()
     assert seen == [[[[1, 1, 1, 0], [1, 1, 1, 1]]], [[[0, 0, 1, 0], [0, 0, 0, 1]]]]
-    assert attention_mask(1, 4, None, torch.float32, "cpu") is None
-
-
-@pytest.mark.parametrize("queries", [1, 3])
-@pytest.mark.parametrize("padding", [None, torch.tensor([0, 5])])
-def test_attention_in_steps_is_the_fused_one(queries, padding):
-    config = Config(8, 24, 8, 1, 6, 2, 16)
-    attention, g = Attention(config, 0), torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, n, t, 16, generator=g) for n, t in ((6, queries), (2, 9), (2, 9)))
-    mask = attention_mask(queries, 9, padding, torch.float32, "cpu")
-    expected = attention.attend(q, k, v, mask)  # float32: PyTorch's
-    torch.testing.assert_close(attention.attend_in_steps(q, k, v, mask), expected)
-    low = [x if x is None else x.bfloat16() for x in (q, k, v, mask)]
-    assert (attention.attend(*low) == attention.attend_in_steps(*low)).all()
-    assert (attention.attend(*low) - expected).abs().max() < 0.02 * expected.abs().max()
+    assert attention_mask(1, 4, None, torch.empty(())) is None
 
 
 def test_rotation_depends_on_the_distance_alone(tiny):
     q, k = torch.randn(2, 1, 1, 1, 10, generator=torch.Generator().manual_seed(0))
 
     def score(i, j):
-        turned = [rotate(x, *rotary(torch.tensor([[p]]), tiny.config)) for x, p in ((q, i), (k, j))]
+        turned = [rotate(x, rotary(torch.tensor([[p]]), tiny.config)) for x, p in ((q, i), (k, j))]
         return (turned[0] * turned[1]).sum()
 
     torch.testing.assert_close(score(7, 3), score(107, 103))
@@ -87,7 +73,7 @@ def test_rotation_depends_on_the_distance_alone(tiny):
 
 
 def test_a_context_that_is_full_says_what_to_do(tiny):
-    with pytest.raises(ValueError, match="257 tokens do not fit: the context holds 256"):
+    with pytest.raises(ValueError, match=r"257 tokens do not fit into .* holds 256"):
         tiny(torch.zeros(1, 257, dtype=torch.long))
     cache = KVCache(tiny.config, 1, 3)
     with pytest.raises(ValueError, match="larger KVCache"):

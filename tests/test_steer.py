@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minaxis import Axis, capture, generate, steering
+from minaxis import Axis, SamplingParams, capture, generate, steering
 
 IDS = torch.arange(8).view(1, 8)
 
@@ -17,28 +17,31 @@ def axis():
 
 @torch.no_grad()
 def test_the_push_is_c_mean_norms_along_the_unit_axis_at_every_token(tiny, axis):
-    with capture(tiny) as plain:
+    with capture(tiny) as baseline:
         tiny(IDS)
     for c in (-0.5, 0.25):
         with steering(tiny, axis, c), capture(tiny) as steered:
             tiny(IDS)
-        moved = steered[1] - plain[1]  # the middle of three layers
+        moved = steered[1] - baseline[1]  # the middle of three layers
         torch.testing.assert_close(moved, (c * 2.0 * axis.unit()[1]).expand_as(moved))
-        assert torch.equal(steered[0], plain[0])
+        assert torch.equal(steered[0], baseline[0])
     with steering(tiny, axis, 1.0, layer=2), capture(tiny, [2]) as steered:
         tiny(IDS)
-    torch.testing.assert_close(steered[2] - plain[2], (3 * axis.unit()[2]).expand_as(plain[2]))
+    torch.testing.assert_close(
+        steered[2] - baseline[2], (3 * axis.unit()[2]).expand_as(baseline[2])
+    )
 
 
 def test_steering_reaches_generated_tokens_also_with_a_cache(tiny, tokenizer, axis):
     tokenizer.stop = []
+    sampling = SamplingParams(max_new_tokens=12, temperature=0)
     with steering(tiny, axis, 1.5), torch.no_grad():
-        (answer,) = generate(tiny, tokenizer, [[1, 2, 3]], 12, temperature=0)
+        (answer,) = generate(tiny, tokenizer, [[1, 2, 3]], sampling)
         ids = [1, 2, 3]
         for _ in range(12):
             ids.append(tiny(torch.tensor([ids]))[0, -1].argmax().item())
     assert answer == ids[3:]
-    assert answer != generate(tiny, tokenizer, [[1, 2, 3]], 12, temperature=0)[0]
+    assert answer != generate(tiny, tokenizer, [[1, 2, 3]], sampling)[0]
 
 
 def test_opposite_pushes_cancel(tiny, axis):
@@ -52,7 +55,10 @@ def test_what_cannot_be_steered_is_refused_before_any_hook(tiny, axis):
     bare = Axis(vectors=torch.ones(3, 24))
     with pytest.raises(ValueError, match="no norms"), steering(tiny, bare, 1.0):
         pass
-    with pytest.raises(ValueError, match="layer 3 is out of range"), steering(tiny, axis, 1.0, 3):
+    with (
+        pytest.raises(ValueError, match="layer 3 is out of range"),
+        steering(tiny, axis, 1.0, layer=3),
+    ):
         pass
     axis.meta["model"] = "another"
     with pytest.raises(ValueError, match="belongs to another"), steering(tiny, axis, 1.0):

@@ -6,7 +6,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
-_MODULES = {
+MODULES = {
     "minaxis.adapt": "minaxis.loading.transformers_model",
     "minaxis.cap": "minaxis.activation_cap",
     "minaxis.cap_triton": "minaxis.fast.cap_triton",
@@ -48,8 +48,8 @@ class _Explain(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> None:
-        if name in _MODULES:
-            raise ImportError(f"{name} has moved: import {_MODULES[name]}", name=name)
+        if name in MODULES:
+            raise ImportError(f"{name} has moved: import {MODULES[name]}", name=name)
 
 
 def explain() -> None:

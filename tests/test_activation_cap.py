@@ -1,12 +1,9 @@
-import subprocess
-import sys
-
 import pytest
 import torch
-from torch.library import opcheck
 
 import minaxis as mx
-from minaxis.activation_cap import plain
+from minaxis.activation_cap import cap_reference
+from minaxis.fast import cap_operator
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
 # Largest relative error of rounding to a dtype.
@@ -64,6 +61,23 @@ def test_capping_lifts_rows_to_tau_and_changes_nothing_else(cap):
         assert torch.equal(y[clear], h[clear])
 
 
+def test_on_a_device_without_the_operator_the_formula_runs(monkeypatch):
+    cases = [*random_cases(200)]
+    expected = [mx.cap(h, v, tau) for h, v, tau in cases]
+    monkeypatch.setattr(cap_operator, "supports", lambda h: False)
+    monkeypatch.setattr(cap_operator, "cap", None)
+    monkeypatch.setattr(cap_operator, "cap_", None)
+    for (h, v, tau), y in zip(cases, expected, strict=True):
+        torch.testing.assert_close(mx.cap(h, v, tau), y)
+        assert mx.cap(h, v, tau).is_contiguous()
+        copy = h.clone()
+        assert mx.cap_(copy, v, tau) is copy
+        torch.testing.assert_close(copy, y)
+    h = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    v = unit(6).double().requires_grad_()
+    assert torch.autograd.gradcheck(mx.cap, (h, v, torch.tensor(0.1, dtype=torch.float64)))
+
+
 def test_the_part_orthogonal_to_v_stays():
     g = torch.Generator().manual_seed(1)
     h, v = torch.randn(500, 64, generator=g, dtype=torch.float64), unit(64, g).double()
@@ -92,35 +106,6 @@ def test_capping_twice_moves_no_row_further_than_rounding(dtype):
     assert torch.equal(twice[still], once[still])
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("width", [576, 2048])
-def test_the_error_is_at_most_twice_that_of_plain_pytorch(dtype, width):
-    g = torch.Generator().manual_seed(3)
-    h, v = torch.randn(256, width, generator=g).to(dtype), unit(width, g).to(dtype)
-    for tau in (0.0, 3.0):
-        want, _ = exact(h, v, tau)
-        naive = h - torch.einsum("n,d->nd", (torch.einsum("nd,d->n", h, v) - tau).clamp(max=0), v)
-        error = (mx.cap(h, v, tau).double() - want).abs()
-        assert error.max() <= 2 * (naive.double() - want).abs().max()
-        assert error.mean() <= 2 * (naive.double() - want).abs().mean()
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 1.0])
-def test_many_rows_equal_the_formula(dtype, share):
-    # Enough for several chunks, for the projection on all cores, and for a ragged end.
-    g = torch.Generator().manual_seed(4)
-    h, v = torch.randn(4701, 1000, generator=g), unit(1000, g)
-    low = torch.rand(4701, generator=g) < share
-    h = (h + (torch.where(low, -5, 5) - h @ v)[:, None] * v).to(dtype)
-    h[0, 0], h[1, 1], h[2, 2] = torch.nan, torch.inf, -torch.inf
-    y = mx.cap(h, v, 0.0)
-    torch.testing.assert_close(y, plain(h, v, torch.tensor(0.0)), equal_nan=True)
-    same = ~low | (torch.arange(4701) < 3)
-    assert torch.equal(y[same].nan_to_num(), h[same].nan_to_num())
-    assert mx.cap_(h.clone(), v, 0.0).nan_to_num().equal(y.nan_to_num())
-
-
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_row_that_is_not_finite_stays_as_it_is_and_spoils_no_other(bad):
     h, v = torch.randn(4, 8), unit(8)
@@ -140,14 +125,6 @@ def test_cap_leaves_its_argument_alone_and_cap__returns_it():
     assert mx.cap(h, v, -10.0).data_ptr() != h.data_ptr()
     assert mx.cap_(h, v, 10.0) is h
     assert h.equal(y)
-
-
-def test_in_place_moves_no_memory_where_no_row_is_capped():
-    h, v = torch.zeros(5000, 1000), unit(1000)  # more than one chunk
-    with torch.profiler.profile() as profile:
-        mx.cap_(h, v, -1.0)
-    assert {"aten::bmm", "aten::mv"} & {e.key for e in profile.key_averages()}
-    assert not {"aten::copy_", "aten::addr"} & {e.key for e in profile.key_averages()}
 
 
 def test_in_place_works_on_a_tensor_that_is_not_contiguous():
@@ -182,38 +159,6 @@ def test_in_place_refuses_where_a_gradient_would_be_lost():
     torch.testing.assert_close(h @ v, torch.full((3,), 100.0))
 
 
-def test_the_gradients_are_exact():
-    g = torch.Generator().manual_seed(5)
-    h = torch.randn(2, 5, 6, generator=g, dtype=torch.float64, requires_grad=True)
-    v = unit(6, g).double().requires_grad_()
-    tau = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
-    low = (h @ v < tau).float().mean()
-    assert 0.2 < low < 0.8
-    assert torch.autograd.gradcheck(mx.cap, (h, v, tau))
-    assert torch.autograd.gradgradcheck(mx.cap, (h, v, tau))
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_gradients_keep_the_dtype_of_what_they_belong_to(dtype):
-    h, v = torch.randn(4, 6).to(dtype).requires_grad_(), unit(6).requires_grad_()
-    tau = torch.tensor(1.0, requires_grad=True)
-    mx.cap(h, v, tau).sum().backward()
-    assert (h.grad.dtype, v.grad.dtype, tau.grad.dtype) == (dtype, torch.float32, torch.float32)
-    assert tau.grad.shape == ()
-
-
-@pytest.mark.parametrize("dtype", [*FLOATS, torch.float64])
-@pytest.mark.parametrize("tau", [-10.0, 0.0, 10.0])
-def test_the_operator_passes_opcheck(dtype, tau):
-    h, v, tau = torch.randn(2, 5, 6).to(dtype), unit(6), torch.tensor(tau)
-    opcheck(torch.ops.minaxis.cap_.default, (h.clone(), v, tau))
-    opcheck(torch.ops.minaxis.cap.default, (h, v, tau))
-    opcheck(
-        torch.ops.minaxis.cap.default,
-        (h.requires_grad_(), v.requires_grad_(), tau.requires_grad_()),
-    )
-
-
 def test_autocast_does_not_touch_the_arithmetic():
     h, v = torch.randn(64, 2048, requires_grad=True), unit(2048)
     want = mx.cap(h, v, 1.0)
@@ -221,24 +166,12 @@ def test_autocast_does_not_touch_the_arithmetic():
         assert (h @ v).dtype == torch.bfloat16  # it is on
         y = mx.cap(h, v, 1.0)
         (grad,) = torch.autograd.grad(y.square().sum(), h)
-        assert plain(h, v, torch.tensor(1.0)).equal(plain(h.detach(), v, torch.tensor(1.0)))
+        assert cap_reference(h, v, torch.tensor(1.0)).equal(
+            cap_reference(h.detach(), v, torch.tensor(1.0))
+        )
     assert y.dtype == torch.float32
     assert y.equal(want)
     assert grad.equal(torch.autograd.grad(want.square().sum(), h)[0])
-
-
-def test_export_keeps_the_operator_as_one_node():
-    class Capped(torch.nn.Module):
-        def forward(self, h, v, tau):
-            return mx.cap(h * 2, v, tau)
-
-    h, v, tau = torch.randn(3, 8), unit(8), torch.tensor(0.5)
-    rows = torch.export.Dim("rows", min=2, max=100)
-    program = torch.export.export(Capped(), (h, v, tau), dynamic_shapes=({0: rows}, None, None))
-    called = [n.target for n in program.graph.nodes if n.op == "call_function"]
-    assert torch.ops.minaxis.cap.default in called
-    more = torch.randn(50, 8)
-    assert program.module()(more, v, tau).equal(mx.cap(more * 2, v, tau))
 
 
 def axis_of(model, generator):
@@ -301,22 +234,3 @@ def test_a_compiled_capped_model_equals_the_eager_one(tiny, gradients):
         torch.testing.assert_close(compiled, eager)
         plain_model = torch.compile(tiny, fullgraph=True, backend="eager")(ids)
         assert plain_model.equal(eager)
-
-
-def test_minaxis_imports_and_caps_without_triton_and_touches_no_gpu():
-    code = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "triton":
-            raise ImportError("blocked: " + name)
-sys.meta_path.insert(0, Block())
-import torch, minaxis
-from minaxis.activation_cap import _kernel
-assert "minaxis.fast.cap_triton" not in sys.modules
-assert not torch.cuda.is_initialized()
-v = torch.ones(4) / 2
-assert minaxis.cap(torch.zeros(2, 4), v, 1.0).equal(torch.full((2, 4), 0.5))
-assert _kernel() is None
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minaxis import Rollouts, collect, judge
+from minaxis import Rollouts, SamplingParams, collect, judge
 from minaxis.judging import response_logprob
 from minaxis.rollouts import prompt_ids
 
@@ -11,7 +11,7 @@ QUESTIONS = ["Who are you?", "What now?"]
 
 
 def test_likelihood_is_what_generation_saw(tiny, tokenizer):
-    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, max_new_tokens=9)
+    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=9))
     for role in rollouts:
         responses = rollouts[role]["responses"]
         prompts = [prompt_ids(tokenizer, r) for r in responses]
@@ -21,7 +21,7 @@ def test_likelihood_is_what_generation_saw(tiny, tokenizer):
 
 
 def test_a_score_is_the_gain_from_the_roles_prompt(tiny, tokenizer):
-    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, max_new_tokens=9)
+    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=9))
     scores, threshold = judge(tiny, tokenizer, rollouts)
     assert scores.keys() == {"moon", "sun"}
     said = rollouts["moon"]["responses"][1]
@@ -33,13 +33,14 @@ def test_a_score_is_the_gain_from_the_roles_prompt(tiny, tokenizer):
 
 def test_a_planted_role_is_found_and_a_prompt_that_does_nothing_is_not(tiny, tokenizer):
     """The recorded log-probabilities are raised for the moon, and for no one else."""
-    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS * 10, max_new_tokens=9, temperature=1)
+    sampling = SamplingParams(max_new_tokens=9, temperature=1)
+    rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS * 10, sampling)
     changed = Rollouts(rollouts.meta)
     for role in rollouts:
         flat = {**rollouts[role]}
-        plain = [prompt_ids(tokenizer, {**r, "system": ""}) for r in flat["responses"]]
-        flat["logprob"] = response_logprob(tiny, plain, [r["ids"] for r in flat["responses"]])
-        noise = torch.randn(len(plain), generator=torch.Generator().manual_seed(len(role)))
+        neutral = [prompt_ids(tokenizer, {**r, "system": ""}) for r in flat["responses"]]
+        flat["logprob"] = response_logprob(tiny, neutral, [r["ids"] for r in flat["responses"]])
+        noise = torch.randn(len(neutral), generator=torch.Generator().manual_seed(len(role)))
         flat["logprob"] += 0.1 * noise + (1.0 if role == "moon" else 0.0)
         changed[role] = flat
     scores, threshold = judge(tiny, tokenizer, changed)
@@ -49,6 +50,6 @@ def test_a_planted_role_is_found_and_a_prompt_that_does_nothing_is_not(tiny, tok
 
 def test_one_neutral_prompt_is_not_enough_to_calibrate_on(tiny, tokenizer):
     roles = {"default": [""], "moon": ["You are the moon."]}
-    rollouts = collect(tiny, tokenizer, roles, QUESTIONS, max_new_tokens=5)
+    rollouts = collect(tiny, tokenizer, roles, QUESTIONS, SamplingParams(max_new_tokens=5))
     with pytest.raises(ValueError, match="there is only one"):
         judge(tiny, tokenizer, rollouts)

@@ -15,7 +15,7 @@ from test_weights import write_gguf
 
 from minaxis import Axis, Transformer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROLES = {
     "default": ["", "Respond as yourself.", "You are {model_name}."],
     "roles": {name: [f"You are a {name}.", f"Speak as a {name}."]

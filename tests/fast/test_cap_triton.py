@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
 triton = pytest.importorskip("triton")
 
 import minaxis as mx  # noqa: E402
-from minaxis.activation_cap import plain  # noqa: E402
+from minaxis.activation_cap import cap_reference  # noqa: E402
 from minaxis.fast.cap_triton import cap_kernel, cap_rows  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,7 +34,7 @@ def case(rows, width, dtype, seed=0):
 @pytest.mark.parametrize("tau", [-100.0, 0.1, 5.0])
 def test_the_kernel_equals_the_formula(shape, dtype, tau):
     h, v = case(*shape, dtype)
-    want = plain(h, v, torch.tensor(tau, device=DEVICE))
+    want = cap_reference(h, v, torch.tensor(tau, device=DEVICE))
     out = torch.empty_like(h)
     cap_rows(h, out, v, tau)
     torch.testing.assert_close(out, want)
@@ -61,7 +61,7 @@ def test_the_kernels_error_is_at_most_twice_that_of_plain_pytorch(dtype):
 
 def test_a_program_that_takes_several_turns_covers_every_row_once():
     h, v = case(27, 40, torch.float32)  # 2 rows a turn, 4 turns: the last program is ragged
-    want = plain(h, v, torch.tensor(1.0, device=DEVICE))
+    want = cap_reference(h, v, torch.tensor(1.0, device=DEVICE))
     guarded = torch.cat([h, torch.full((9, 40), -7.0, device=DEVICE)])  # nothing past the end
     cap_kernel[(4,)](
         guarded, guarded, v, 1.0, 27, 40,
@@ -77,7 +77,7 @@ def test_a_row_that_is_not_finite_stays_as_it_is_and_spoils_no_other(bad):
     h[4, 7] = bad
     out = torch.empty_like(h)
     cap_rows(h, out, v, 100.0)
-    torch.testing.assert_close(out, plain(h, v, torch.tensor(100.0)), equal_nan=True)
+    torch.testing.assert_close(out, cap_reference(h, v, torch.tensor(100.0)), equal_nan=True)
     assert out[4].nan_to_num().equal(h[4].nan_to_num())
     cap_rows(h, h, v, 100.0)
     assert h.nan_to_num().equal(out.nan_to_num())
@@ -123,7 +123,7 @@ def test_the_operator_on_a_gpu_runs_the_kernel_and_never_waits(dtype, monkeypatc
         torch.cuda.set_sync_debug_mode("default")
     assert len(calls) == 2
     assert y.equal(z)
-    torch.testing.assert_close(y, plain(h, v, torch.tensor(0.1)))
+    torch.testing.assert_close(y, cap_reference(h, v, torch.tensor(0.1)))
 
 
 @pytest.mark.gpu

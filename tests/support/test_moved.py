@@ -1,0 +1,36 @@
+import subprocess
+import sys
+
+import pytest
+
+from minaxis.support import moved
+
+
+@pytest.mark.parametrize(("old", "new"), moved.MODULES.items())
+def test_an_import_of_a_module_that_has_moved_names_its_new_place(old, new):
+    with pytest.raises(ImportError, match=new.replace(".", r"\.")):
+        __import__(old)
+    __import__(new)
+
+
+def test_a_name_that_has_moved_names_its_new_place():
+    with pytest.raises(ImportError, match=r"it is minaxis\.KVCache"):
+        from minaxis.model import KVCache  # noqa: F401
+    with pytest.raises(ImportError, match="cannot import name 'Nonsense'"):
+        from minaxis.model import Nonsense  # noqa: F401
+
+
+def test_an_absent_module_is_absent_as_ever():
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'minaxis\.nonsense'"):
+        __import__("minaxis.nonsense")
+
+
+def test_import_needs_the_runtime_packages_alone_and_touches_no_gpu():
+    code = """
+import sys
+for name in ("triton", "matplotlib", "gguf", "tokenizers", "transformers", "huggingface_hub"):
+    sys.modules[name] = None  # as if it were not installed
+import minaxis, torch
+assert not torch.cuda.is_initialized()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
