@@ -1,6 +1,6 @@
 """Run the shell blocks of README.md and docs/, as a reader types them.
 
-    python .ci/run_blocks.py                     # every page, about 12 minutes on two cores
+    python .ci/run_blocks.py                     # every page, about 13 minutes on two cores
     python .ci/run_blocks.py docs/speed.md       # some pages
 
 Each page starts with a fresh copy of the repository and a fresh virtual environment. Its ```bash
