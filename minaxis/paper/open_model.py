@@ -33,9 +33,9 @@ from minaxis.paper.space import persona_space
 from minaxis.paper.steering import moved, sweep
 from minaxis.roles import ASSETS, DEFAULT
 from minaxis.rollouts import replay
-from minaxis.support.rollout_store import Rollouts
 from minaxis.steer import steering
 from minaxis.support.files import read_json
+from minaxis.support.rollout_store import Rollouts
 from minaxis.support.stats import rate
 from minaxis.tiny import questions
 from minaxis.tiny.questions import random_direction

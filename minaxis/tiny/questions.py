@@ -43,7 +43,7 @@ def answer(
     noise = row_noise(seed, len(prompts), tokens)
     sampling = SamplingParams(max_new_tokens=tokens, temperature=0.7, top_p=0.9, seed=seed)
     ids, activations = respond(model, tokenizer, prompts, noise, sampling, batch_size=128)
-    return [tokenizer.decode(i) for i in ids], activations.mean
+    return [tokenizer.decode(i) for i in ids], activations["mean"]
 
 
 def converse(
