@@ -115,9 +115,8 @@ class Axis:
 
     @classmethod
     def load(cls, path: str | Path) -> "Axis":
-        """Read an axis: ours, a published raw tensor (L, D), or the reference pipeline's
-        `{"axis": (L, D), "metadata": {...}}`; or a published folder (published.py). Nothing in
-        the files is ever executed.
+        """Read an axis file of ours, a published tensor (L, D), the reference pipeline's
+        `{"axis": (L, D), "metadata": {...}}`, or a published folder. Nothing is executed.
 
         Raises:
             ValueError: no such file, damaged, holding code, or none of these.
