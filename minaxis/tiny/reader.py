@@ -8,7 +8,8 @@ never uses; a refusal is one of a few fixed sentences.
 import re
 from dataclasses import dataclass
 
-from minaxis.tiny.world import ASSISTANT, VOICES, Question, World, words_of
+from minaxis.tiny.topics import Question
+from minaxis.tiny.world import ASSISTANT, VOICES, World, words_of
 
 
 @dataclass(frozen=True)
