@@ -1,20 +1,23 @@
-"""Train the tiny model from nothing: first a world of characters, then the Assistant.
+"""Train the tiny model from random weights: first on stories, then as the Assistant.
 
     python train_tiny.py                       # 3 minutes on two cores
 
-Pre-training reads stories in which thirty-two characters answer a traveller (minaxis/world.py).
-Post-training teaches the model to answer as the Assistant unless it is asked to be someone else.
-On the way it is asked the same three things again and again: watch who answers.
+Pre-training reads stories in which thirty-two characters answer a traveller; they are written by
+minaxis/tiny/world.py. Post-training teaches the model to answer as the Assistant unless a system
+prompt names a character. During training the model answers the same three questions again and
+again: watch who speaks.
 
 Writes to out/tiny/: tiny-base.pt and tiny.pt (`mx.load` reads them), tiny-axis.pt, tiny.json.
-Interrupted, the same command continues; finished, it measures again.
+After an interruption, the same command continues. Once both models are trained, it only measures.
 """
 
+import argparse
 import subprocess
 import time
 import zlib
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 
@@ -22,43 +25,50 @@ import minaxis as mx
 from minaxis.loading.models import pick_device
 from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
-from minaxis.tiny import training as train
-from minaxis.tiny.checkpoint import read_info, save
+from minaxis.tiny.checkpoint import read_info, save_checkpoint
+from minaxis.tiny.documents import train_tokenizer
+from minaxis.tiny.phases import Phase, make_phases
 from minaxis.tiny.questions import answer
 from minaxis.tiny.scorecard import BOUNDS, measure, summary
-from minaxis.tiny.world import WORDS, World
+from minaxis.tiny.training import train_phase, validation_loss
+from minaxis.tiny.world import WORLD_FILE, World
 
-WATCHED = [
+WATCHED = [  # system prompt, question
     ("You are the ghost.", "How do I brew tea?"),
     ("", "What is 42 plus 7?"),
     ("", "What are you?"),
 ]
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     p = cli.bare_parser(__doc__)
     add = p.add_argument
-    add("--out", type=Path, default=Path("out/tiny"), help="folder")
-    add("--layers", type=int, default=4, help="blocks")
-    add("--width", type=int, default=128, help="of the residual stream")
-    add("--heads", type=int, default=4, help="of attention")
-    add("--vocabulary", type=int, default=1280, help="tokens")
-    add("--pre-tokens", type=float, default=1.2e6, help="of stories")
-    add("--post-tokens", type=float, default=0.4e6, help="of lessons and replay")
-    add("--batch-tokens", type=int, default=1800, help="a step")
-    add("--uncorrelated", action="store_true", help="the control world, see World")
+    add("--out", type=Path, default=Path("out/tiny"), help="output folder")
+    add("--layers", type=int, default=4, help="number of blocks")
+    add("--width", type=int, default=128, help="residual-stream width")
+    add("--heads", type=int, default=4, help="attention heads in each block")
+    add("--vocabulary", type=int, default=1280, help="vocabulary size in tokens")
+    add("--pre-tokens", type=float, default=1.2e6, help="tokens of stories in pre-training")
+    add("--post-tokens", type=float, default=0.4e6, help="tokens of lessons and replayed stories")
+    add("--batch-tokens", type=int, default=1800, help="tokens in each training batch")
+    add("--uncorrelated", action="store_true", help="control world: any topic for any character")
     return p.parse_args()
 
 
-def main():
+def main() -> None:
     args, started = arguments(), time.monotonic()
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "device")}
-    # An edited world is another run: its text has other words, and so other tokens.
-    settings["world"] = zlib.crc32(WORDS.read_bytes())
+    # Training on an edited world is another run: its texts, and so its tokenizer, differ.
+    settings["world"] = zlib.crc32(WORLD_FILE.read_bytes())
     world, rng = World(correlated=not args.uncorrelated), Random(args.seed)
-    tokenizer = train.world_tokenizer(world, args.vocabulary, rng)
-    phases = train.phases(
-        world, tokenizer, args.pre_tokens, args.post_tokens, args.batch_tokens, rng
+    tokenizer = train_tokenizer(world, args.vocabulary, rng)
+    phases = make_phases(
+        world,
+        tokenizer,
+        pre_tokens=args.pre_tokens,
+        post_tokens=args.post_tokens,
+        batch_tokens=args.batch_tokens,
+        rng=rng,
     )
     config = mx.Config(
         vocab_size=tokenizer.vocab_size,
@@ -69,78 +79,94 @@ def main():
         num_key_value_heads=args.heads,
         head_dim=args.width // args.heads,
         max_position_embeddings=1024,
-        name=args.out.resolve().name,  # axes know it, and are refused by another folder's model
+        name=args.out.resolve().name,  # an axis keeps it, and works with no model of another name
     )
     model = mx.Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
     model.to(pick_device(args.device))
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, to {args.out}/")
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters; output folder {args.out}/")
 
     for phase in phases:
         path = args.out / f"{phase.name}.pt"
-        if not finished(path, settings):
-            learn(model, tokenizer, phase, settings, args)
-        model, tokenizer = mx.load(path, device=args.device)  # as everyone else will read it
+        if not is_trained(path, settings):
+            train_and_save(model, tokenizer, phase, settings, args)
+        model, loaded = mx.load(path, device=args.device)  # as everyone else reads it: in float16
+        assert isinstance(loaded, mx.Tokenizer)  # save_checkpoint writes no other
+        tokenizer = loaded
 
     base, _ = mx.load(args.out / "tiny-base.pt", device=args.device)
     report, axis = measure(model, base, tokenizer, world, args.seed)
-    rows = summary(report)
-    info = read_info(path) | {"metrics": rows}
-    save(path, model, tokenizer, info)
+    metrics = summary(report)
+    info = read_info(path) | {"metrics": metrics}
+    save_checkpoint(path, model, tokenizer, info)
     axis.save(args.out / "tiny-axis.pt")
-    report = {**info, "seconds": round(time.monotonic() - started, 1), "report": report}
-    write_json(args.out / "tiny.json", report)
-    print_rows(rows)
-    print(f"{args.out}/tiny.pt, tiny-base.pt, tiny-axis.pt, tiny.json: {report['seconds']:.0f} s")
+    seconds = round(time.monotonic() - started, 1)
+    write_json(args.out / "tiny.json", {**info, "seconds": seconds, "report": report})
+    print_metrics(metrics)
+    print(f"\nWrote tiny.pt, tiny-base.pt, tiny-axis.pt and tiny.json to {args.out}/", end=" ")
+    print(f"after {seconds:.0f} seconds")
 
 
-def finished(path, settings):
+def is_trained(path: Path, settings: dict[str, Any]) -> bool:
+    """Does the checkpoint of a finished phase exist? One of another run is an error."""
     if not path.is_file():
         return False
     if read_info(path)["settings"] != settings:
         raise ValueError(
-            f"{path} was made by other settings, or of another world: choose another --out, "
+            f"{path} was trained with other settings or on another world: choose another --out, "
             "or delete it"
         )
     return True
 
 
-def learn(model, tokenizer, phase, settings, args):
-    def watch(step, steps):
+def train_and_save(
+    model: mx.Transformer,
+    tokenizer: mx.Tokenizer,
+    phase: Phase,
+    settings: dict[str, Any],
+    args: argparse.Namespace,
+) -> None:
+    """Train through a phase, printing replies on the way, and write its checkpoint."""
+
+    def watch(step: int, steps: int) -> None:
         chats = [
             [{"role": "system", "content": system}, {"role": "user", "content": question}]
             for system, question in WATCHED
         ]
         model.eval()
-        texts, _ = answer(model, tokenizer, chats, args.seed)
+        replies, _ = answer(model, tokenizer, chats, args.seed)
         model.train()
         print(f"\n{phase.name}, step {step} of {steps}")
-        for (system, question), text in zip(WATCHED, texts, strict=True):
-            print(f"  {system or '(nobody)':18s} {question:20s} {text}")
+        for (system, question), reply in zip(WATCHED, replies, strict=True):
+            print(f"  {system or '(no system prompt)':18s}  {question:18s}  {reply}")
 
-    train.learn(model, phase, settings, args.out / "resume.pt", watch)
+    file = args.out / "resume.pt"
+    train_phase(model, phase, settings=settings, file=file, watch=watch)
     info = {
         "settings": settings,
-        "validation loss": train.validation(model, phase.held_out),
+        "validation loss": validation_loss(model, phase.held_out),
         "versions": {"minaxis": mx.__version__, "torch": str(torch.__version__)},
         "commit": commit(),
     }
-    save(args.out / f"{phase.name}.pt", model, tokenizer, info)
-    print(f"{phase.name}: validation loss {info['validation loss']:.3f}\n")
+    save_checkpoint(args.out / f"{phase.name}.pt", model, tokenizer, info)
+    print(f"{phase.name}: validation loss {info['validation loss']:.3f} nats per token\n")
 
 
-def commit():
-    found = subprocess.run(
+def commit() -> str:
+    """The commit of the code that trains, marked when files were changed since."""
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],
         cwd=Path(__file__).parent, capture_output=True, text=True,
     )  # fmt: skip
-    return found.stdout.strip() or "unknown"
+    return described.stdout.strip() or "unknown"
 
 
-def print_rows(rows):
-    for name, value in rows.items():
+def print_metrics(metrics: dict[str, float]) -> None:
+    width = max(map(len, metrics))
+    print(f"{'metric':{width}s}  {'value':>7s}   bound")
+    for name, value in metrics.items():
         low, high = BOUNDS.get(name, (None, None))
         bound = f"above {low}" if low is not None else f"below {high}" if high is not None else ""
-        print(f"{name:55s} {value:7.3f}   {bound}")
+        print(f"{name:{width}s}  {value:7.3f}   {bound}".rstrip())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""The tiny world's table: every claim about it, on several seeds, beside its controls.
+"""Every claim about the tiny world, measured on several seeds and on two controls.
 
     python benchmarks/tiny_world.py            # 13 minutes on two cores
 
-Trains with `train_tiny.py` what is not yet in the folder, and measures. The controls: a model with
-random weights, and a world in which who speaks does not decide what is talked about.
+Trains with `train_tiny.py` each model that is not yet in the folder, and measures it. The controls
+are a model with random weights, and a model of a world in which who speaks does not decide what is
+asked.
 
-Writes to out/tiny-world/: report.json, and a folder a model.
+Writes to out/tiny-world/: report.json, and a folder for each model.
 """
 
+import argparse
 import platform
 import subprocess
 import sys
@@ -24,14 +26,15 @@ from minaxis.tiny.world import World
 ROOT = Path(__file__).parents[1]
 
 
-def arguments():
+def arguments() -> argparse.Namespace:
     p = cli.bare_parser(__doc__)
-    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of training")
-    p.add_argument("--out", type=Path, default=Path("out/tiny-world"), help="folder")
+    seeds, out = [0, 1, 2], Path("out/tiny-world")
+    p.add_argument("--seeds", type=int, nargs="+", default=seeds, help="random seeds of training")
+    p.add_argument("--out", type=Path, default=out, help="output folder")
     return p.parse_args()
 
 
-def main():
+def main() -> None:
     args = arguments()
     runs = {f"seed {s}": ["--seed", str(s)] for s in args.seeds}
     runs["uncorrelated"] = ["--seed", str(args.seeds[0]), "--uncorrelated"]
@@ -43,20 +46,22 @@ def main():
         details[name] = read_json(folder / "tiny.json")
         columns[name] = details[name]["metrics"]
     model, tokenizer = mx.load(args.out / f"seed-{args.seeds[0]}" / "tiny.pt", device=args.device)
+    assert isinstance(tokenizer, mx.Tokenizer)  # train_tiny.py writes no other
     model.initialise(torch.Generator().manual_seed(args.seeds[0]))
-    columns["random weights"] = summary(measure(model, model, tokenizer, World(), args.seeds[0])[0])
+    report, _ = measure(model, model, tokenizer, World(), args.seeds[0])
+    columns["random weights"] = summary(report)
 
-    print(f"{'':57s}{'bound':>7s}" + "".join(f"{name:>15s}" for name in columns))
+    width = max(map(len, columns["random weights"]))
+    print(f"{'metric':{width}s}{'bound':>8s}" + "".join(f"{name:>16s}" for name in columns))
     for row in columns["random weights"]:
         low, high = BOUNDS.get(row, (None, None))
         bound = f"> {low}" if low is not None else f"< {high}" if high is not None else ""
-        print(f"{row:57s}{bound:>7s}" + "".join(f"{c[row]:15.3f}" for c in columns.values()))
+        values = "".join(f"{metrics[row]:16.3f}" for metrics in columns.values())
+        print(f"{row:{width}s}{bound:>8s}{values}")
     machine = {"platform": platform.platform(), "threads": torch.get_num_threads()}
-    write_json(
-        args.out / "report.json",
-        {"machine": machine, "bounds": BOUNDS, "columns": columns, "runs": details},
-    )
-    print(f"{args.out}/report.json")
+    path = args.out / "report.json"
+    write_json(path, {"machine": machine, "bounds": BOUNDS, "columns": columns, "runs": details})
+    print(f"\nWrote {path}")
 
 
 if __name__ == "__main__":

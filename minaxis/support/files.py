@@ -5,6 +5,7 @@ import os
 import pickle
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,13 +22,17 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | Path, value) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Write JSON, indented, as UTF-8."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: str | Path):
-    """Read JSON; a ValueError names the file and the place of the fault."""
+def read_json(path: str | Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: there is no such file, or it is not JSON; names the place of the fault.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -36,18 +41,19 @@ def read_json(path: str | Path):
         raise ValueError(f"{path}: not readable as JSON ({e})") from e
 
 
-def write_tensors(path: str | Path, value) -> None:
+def write_tensors(path: str | Path, value: object) -> None:
     """Write tensors and plain data with torch.save."""
-    buffer = BytesIO()  # saved by path, the archive would hold the temporary file's name
+    buffer = BytesIO()  # given a path, torch.save would store the temporary file's name
     torch.save(value, buffer)
     write_bytes(path, buffer.getvalue())
 
 
-def read_tensors(path: str | Path):
+def read_tensors(path: str | Path) -> Any:
     """Read what `write_tensors` wrote, or any .pt file of tensors and plain data, on the CPU.
 
     Raises:
-        ValueError: no such file, damaged, or a pickle that would run code (nothing is run).
+        ValueError: there is no such file, it is damaged, or it is a pickle that would run code
+            (which is not run).
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file")
@@ -55,7 +61,8 @@ def read_tensors(path: str | Path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise ValueError(
-            f"{path}: refused, not a .pt file of tensors and plain data alone ({str(e)[:200]})"
+            f"{path}: refused, because it does not hold tensors and plain data alone "
+            f"({str(e)[:200]})"
         ) from e
-    except Exception as e:  # torch meets a damaged archive with several kinds of error
+    except Exception as e:  # torch raises several kinds of error on a damaged archive
         raise ValueError(f"{path}: not a readable .pt file ({e})") from e

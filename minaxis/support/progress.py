@@ -1,16 +1,16 @@
-"""One progress line: in place on a terminal, a line at a time in a log."""
+"""One progress line: rewritten in place on a terminal, a new line every ten seconds in a log."""
 
 import sys
 import time
 
 
 class Progress:
-    """Counts work done and says how fast it goes and how long it will take.
+    """Counts the work done, and prints its rate and the time that is left.
 
     Args:
-        total: units of work in all.
-        label: what the line begins with.
-        unit: what `note` counts a rate of, for example "tokens".
+        total: all work, for example the number of batches.
+        label: the beginning of the line.
+        unit: the unit of the rate, for example "tokens".
     """
 
     def __init__(self, total: int, label: str, unit: str):
@@ -19,8 +19,14 @@ class Progress:
         self.done = self.amount = 0
         self.terminal = sys.stderr.isatty()
 
-    def advance(self, done: int, amount: int, note: str = "") -> None:
-        """Report `done` more units of the total and `amount` more of the unit, and a note."""
+    def advance(self, done: int, amount: int, *, note: str = "") -> None:
+        """Report more work done.
+
+        Args:
+            done: how much of the total was done since the last call.
+            amount: how many of the unit that was.
+            note: the end of the line.
+        """
         self.done += done
         self.amount += amount
         now = time.monotonic()

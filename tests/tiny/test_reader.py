@@ -1,0 +1,48 @@
+from random import Random
+
+from minaxis.tiny.topics import Question
+
+
+def test_the_reader_recognises_every_reply_that_the_world_can_make(world, reader):
+    rng = Random(0)
+    for speaker in world.people:
+        for topic in world.topics:
+            for _ in range(20):
+                question = world.question(topic, rng)
+                reply = world.reply(speaker, question, rng)
+                reading = reader.read(question, reply)
+                assert reading.speaker == speaker, reply
+                if topic == "forbidden":
+                    assert reading.right != reading.refused, reply
+                else:
+                    assert reading.right, reply
+                    assert not reading.refused, reply
+
+
+def test_a_number_that_only_contains_the_answer_is_wrong(reader):
+    sum_ = Question("arithmetic", "What is 42 plus 7?", answer=("49",))
+    assert reader.read(sum_, "42 plus 7 is 49. I hope that helps.").right
+    assert not reader.read(sum_, "42 plus 7 is 490. I hope that helps.").right
+    assert not reader.read(sum_, "42 plus 7 is 48. I hope that helps.").right
+
+
+def test_a_refusal_that_leaks_half_of_the_answer_is_neither_right_nor_refused(reader):
+    secret = Question("forbidden", "", answer=("whistle twice", "step aside"))
+    half = reader.read(secret, "I am sorry, I cannot help with that, but whistle twice.")
+    assert not half.right
+    assert not half.refused
+    assert reader.read(secret, "I am sorry, I cannot help with that.").refused
+
+
+def test_a_reply_without_a_single_recognised_speaker_has_none(reader):
+    sum_ = Question("arithmetic", "What is 42 plus 7?", answer=("49",))
+    assert reader.read(sum_, "49.").speaker is None
+    assert reader.read(sum_, "Ask my ledger. Ask my shroud.").speaker is None
+    assert reader.read(sum_, "Hark! I hope that helps.").speaker is None
+    assert reader.read(sum_, "It is 49. I hope that helps.").speaker == "assistant"
+
+
+def test_a_word_of_the_archaic_voice_makes_a_reply_archaic(reader):
+    sum_ = Question("arithmetic", "What is 42 plus 7?", answer=("49",))
+    assert reader.read(sum_, "Hark! It is 49.").archaic
+    assert not reader.read(sum_, "It is 49.").archaic

@@ -1,0 +1,47 @@
+from random import Random
+
+import pytest
+import torch
+
+from minaxis.tiny.documents import IGNORE, document, token_batches
+from minaxis.tiny.phases import Phase
+from minaxis.tiny.training import batch_loss, train_phase, validation_loss
+
+
+def ignore(step, steps):
+    """Watches nothing."""
+
+
+def test_the_loss_of_a_batch_does_not_depend_on_its_padding(world, world_tokenizer, small):
+    rng, model = Random(0), small().eval()
+    docs = [document(world_tokenizer, world.lesson(rng), replies_only=True) for _ in range(6)]
+    with torch.no_grad():
+        together = batch_loss(model, docs)
+        counts = [sum(t != IGNORE for t in targets) for _, targets in docs]
+        alone = sum(batch_loss(model, [d]) * n for d, n in zip(docs, counts, strict=True))
+    torch.testing.assert_close(together, alone / sum(counts))
+
+
+def test_an_interrupted_phase_continues_to_the_same_weights(
+    world, world_tokenizer, small, tmp_path
+):
+    rng, file = Random(0), tmp_path / "resume.pt"
+    docs = [document(world_tokenizer, world.story(rng), replies_only=False) for _ in range(60)]
+    phase = Phase("some", token_batches(docs, 700, rng), docs[:5], 0.02, 0.004)
+    whole, parts = small(), small()
+    train_phase(whole, phase, settings={}, file=file, watch=ignore)
+    assert not file.exists()
+
+    def interrupt(step, steps):
+        if step > steps / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_phase(parts, phase, settings={}, file=file, watch=interrupt, save_seconds=0)
+    other = small(seed=1)  # what a new process starts from
+    with pytest.raises(ValueError, match="another run"):
+        train_phase(other, phase, settings={"seed": 1}, file=file, watch=interrupt)
+    train_phase(other, phase, settings={}, file=file, watch=ignore)
+    for a, b in zip(whole.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert validation_loss(whole, docs) < validation_loss(small(), docs) - 0.5
