@@ -10,8 +10,8 @@ Without messages, the tiny model talks about itself until the Assistant is gone,
 cap. --all runs every experiment of minaxis/paper/ and writes figures, results.json and report.html.
 
 With messages, each is one turn of a conversation. The baseline, the capped and the steered model
-have a conversation each. The number is the mean projection of a reply on the unit axis, which points
-toward the Assistant. The bars are the reply's tokens; on a terminal, colours show them instead.
+have a conversation each. The number is the mean projection of a reply on the unit axis, which
+points toward the Assistant. The bars are the reply's tokens; on a terminal, colours show them.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import shutil
 import sys
 import textwrap
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
 
@@ -47,6 +48,7 @@ from minaxis.support.meter import bars, coloured, gauge
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import fit_tiny_axis
 from minaxis.tiny.world import World
+from minaxis.tokenizer import AnyTokenizer
 
 DOCS = Path(__file__).parent / "docs"
 
@@ -97,7 +99,7 @@ def answer(args: argparse.Namespace) -> None:
     axis.check(model)
     count = model.config.num_hidden_layers
     layers = check_layers(args.layers or default_layers(count), count)
-    interventions = {
+    interventions: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "baseline": nullcontext,
         "capped": lambda: mx.capping(model, axis, layers=layers, percentile=args.percentile),
     }
@@ -143,7 +145,7 @@ def axis_path(args: argparse.Namespace) -> Path:
     return path
 
 
-def print_answer(reply: Answer, tokenizer: mx.Tokenizer, low: float, high: float) -> None:
+def print_answer(reply: Answer, tokenizer: AnyTokenizer, low: float, high: float) -> None:
     if reply.projection is None:
         print(f"\n{reply.intervention:8s} (empty reply)")
         return
@@ -169,7 +171,7 @@ def show_drift(args: argparse.Namespace) -> None:
     print("\nAll experiments, with intervals and controls: --all")
 
 
-def load_tiny(args: argparse.Namespace) -> tuple[mx.Transformer, mx.Tokenizer, World]:
+def load_tiny(args: argparse.Namespace) -> tuple[mx.Transformer, AnyTokenizer, World]:
     if not cli.is_tiny(args):
         raise ValueError(
             f"without messages this shows how the tiny model drifts; give {args.model} a message "

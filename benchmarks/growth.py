@@ -96,7 +96,9 @@ def measure(roles, tokens, batch, width):
         for i in range(roles - 1)
     }
     questions = World().topics["selfhood"]["questions"][:8]
-    mx.generate(model, tokenizer, [[1, 2, 3]] * 4, mx.SamplingParams(max_new_tokens=4))  # what the first call allocates for good
+    mx.generate(
+        model, tokenizer, [[1, 2, 3]] * 4, mx.SamplingParams(max_new_tokens=4)
+    )  # what the first call allocates for good
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

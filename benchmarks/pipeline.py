@@ -191,7 +191,7 @@ def minaxis_collect(model, prompts, batch, tokens):
     for i in range(0, len(prompts), batch):  # roles stay together, as in `collect`
         some = prompts[i : i + batch]
         ids, seen = generate_with_activations(model, some, noise[i : i + batch], [], sampling)
-        answers += zip(some, ids, seen.mean, strict=True)
+        answers += zip(some, ids, seen["mean"], strict=True)
     return answers
 
 

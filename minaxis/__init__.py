@@ -8,8 +8,6 @@ Shapes, everywhere in this package:
     L layers   N responses        R roles          V vocabulary     S tokens in the KV cache
 """
 
-__version__ = "0.1.0"
-
 from minaxis.activation_cap import cap, cap_, capping
 from minaxis.axis import Axis, fit_axis
 from minaxis.chat import encode_chat, response_mask
@@ -24,13 +22,14 @@ from minaxis.rollouts import collect, replay
 from minaxis.steer import steering
 from minaxis.support import moved
 from minaxis.support.rollout_store import Rollouts
+from minaxis.support.version import __version__
 from minaxis.tokenizer import Tokenizer
 
 moved.explain()
 
 __all__ = [
     "Axis", "CappingConfig", "Config", "KVCache", "Rollouts", "SamplingParams", "Tokenizer",
-    "Transformer", "cap", "cap_", "capping", "capture", "collect", "edit", "encode_chat",
-    "fit_axis", "generate", "judge", "load", "load_tokenizer", "read_questions", "read_roles",
-    "replay", "response_mask", "steering",
+    "Transformer", "__version__", "cap", "cap_", "capping", "capture", "collect", "edit",
+    "encode_chat", "fit_axis", "generate", "judge", "load", "load_tokenizer", "read_questions",
+    "read_roles", "replay", "response_mask", "steering",
 ]  # fmt: skip

@@ -126,8 +126,8 @@ def capping(
         axis.check(model)
         count = len(axis.vectors)
         layers = default_layers(count) if layers is None else check_layers(layers, count)
-        v, tau = axis.unit(), axis.thresholds(percentile)
-        caps = [(layer, v[layer], tau[layer].item()) for layer in layers]
+        units, floors = axis.unit(), axis.thresholds(percentile)
+        caps = [(layer, units[layer], floors[layer].item()) for layer in layers]
 
     def floor(v: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
         def function(h: Tensor) -> Tensor:

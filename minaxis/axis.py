@@ -82,8 +82,8 @@ class Axis:
         vectors = self.role_vectors[:, layer]
         _, s, directions = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
         directions, variance = directions[:components], s.square() / s.square().sum()
-        toward = (directions @ self.vectors[layer]).sign()
-        return directions * torch.where(toward < 0, -1.0, 1.0)[:, None], variance[:components]
+        sign = torch.where(directions @ self.vectors[layer] < 0, -1.0, 1.0)
+        return directions * sign[:, None], variance[:components]
 
     def check(self, model: nn.Module) -> None:
         """Raise a ValueError unless this axis belongs to this model and has a direction everywhere.
@@ -99,10 +99,10 @@ class Axis:
                 f"layers, width {width}): fit one for it with fit_axis.py"
             )
         lengths = self.vectors.norm(dim=-1)
-        if not (lengths.isfinite() & (lengths > 0)).all():
-            bad = (~(lengths.isfinite() & (lengths > 0))).nonzero()[0].item()
+        if len(bad := (~(lengths.isfinite() & (lengths > 0))).nonzero()):
             raise ValueError(
-                f"the axis of layer {bad} has length {lengths[bad].item()}: it has no direction"
+                f"the axis of layer {bad[0].item()} has length {lengths[bad[0]].item()}: it has no "
+                "direction, fit it again"
             )
 
     def save(self, path: str | Path) -> None:
@@ -115,9 +115,8 @@ class Axis:
 
     @classmethod
     def load(cls, path: str | Path) -> "Axis":
-        """Read an axis: ours, a published raw tensor (L, D), or the reference pipeline's
-        `{"axis": (L, D), "metadata": {...}}`; or a published folder (published.py). Nothing in
-        the files is ever executed.
+        """Read an axis file of ours, a published tensor (L, D), the reference pipeline's
+        `{"axis": (L, D), "metadata": {...}}`, or a published folder. Nothing is executed.
 
         Raises:
             ValueError: no such file, damaged, holding code, or none of these.
@@ -166,13 +165,14 @@ def fit_axis(
         raise ValueError(f"position must be 'mean' or 'prompt_end', got {position!r}")
     vectors: dict[str, Tensor] = {}  # role -> (L, D)
     halves: dict[str, dict[str, Tensor]] = {"split_half": {}, "split_questions": {}}
-    adoption, norms, number = {}, 0.0, 0
+    adoption: dict[str, float] = {}
+    norms, number = torch.zeros(()), torch.zeros((), dtype=torch.long)
     for role in rollouts:
         rollout = rollouts[role]
         h, responses = rollout[position], rollout["responses"]  # (N, L, D)
-        spoken = torch.tensor([len(r["ids"]) > 0 for r in responses])
-        norms, number = norms + rollout["norm"][spoken].sum(0), number + spoken.sum()
-        used = spoken if adopted is None or role == DEFAULT else spoken & adopted[role]
+        not_empty = torch.tensor([len(r["ids"]) > 0 for r in responses])
+        norms, number = norms + rollout["norm"][not_empty].sum(0), number + not_empty.sum()
+        used = not_empty if adopted is None or role == DEFAULT else not_empty & adopted[role]
         if role != DEFAULT:
             adoption[role] = used.float().mean().item()
         if used.sum() < minimum:
@@ -190,10 +190,15 @@ def fit_axis(
             "responses in role or more; an axis needs the default and two. If the model does not "
             "adopt its roles, try stronger role prompts"
         )
-    default, axis = vectors[DEFAULT], _contrast(vectors)
+    axis = default_minus_roles(vectors)
     unit = axis / axis.norm(dim=-1, keepdim=True)
     projections = torch.cat([(rollouts[role][position] * unit).sum(-1) for role in rollouts])
-    del vectors[DEFAULT]
+    agreement = {}
+    for split, of in halves.items():
+        if DEFAULT in of and len(of) > 1:
+            first, second = default_minus_roles(of)  # (2, L, D)
+            agreement[split] = torch.cosine_similarity(first, second, dim=-1)
+    default = vectors.pop(DEFAULT)
     return Axis(
         vectors=axis,
         default=default,
@@ -201,18 +206,15 @@ def fit_axis(
         role_vectors=torch.stack(list(vectors.values())),
         norms=norms / number,
         projections=projections[~projections.isnan().any(-1)],
+        split_half=agreement.get("split_half"),
+        split_questions=agreement.get("split_questions"),
         adoption=adoption,
         meta=rollouts.meta | {"position": position, "judged": adopted is not None},
-        **{
-            split: torch.cosine_similarity(*_contrast(of).unbind(), dim=-1)
-            for split, of in halves.items()
-            if DEFAULT in of and len(of) > 1
-        },
     )
 
 
-def _contrast(vectors: Mapping[str, Tensor]) -> Tensor:
-    """The axis: the default's vector minus the mean of the roles'."""
+def default_minus_roles(vectors: Mapping[str, Tensor]) -> Tensor:
+    """The axis and its sign: the default's vector minus the mean of the role vectors."""
     roles = [vector for role, vector in vectors.items() if role != DEFAULT]
     return vectors[DEFAULT] - torch.stack(roles).mean(0)
 
@@ -224,8 +226,9 @@ def rank_and_zscore(axis: Axis, direction: Tensor, layer: int) -> tuple[int, flo
         rank: 1 if no role lies further along it.
         z-score: distance from the roles' mean, in standard deviations of the roles.
     """
-    roles = axis.role_vectors[:, layer] @ direction
-    default = axis.default[layer] @ direction
+    if axis.default is None or axis.role_vectors is None:
+        raise ValueError("this axis lacks its default or its role vectors: fit one with fit_axis")
+    roles, default = axis.role_vectors[:, layer] @ direction, axis.default[layer] @ direction
     z = (default - roles.mean()) / roles.std()
     return int((roles > default).sum()) + 1, z.item()
 
@@ -236,6 +239,7 @@ def layer_table(axis: Axis) -> list[dict[str, Any]]:
     cos_pc1, variance of PC1 to PC3, split_half, split_questions, and the default's rank and z-score
     on the axis and on PC1. On the axis a high rank is nearly guaranteed; on PC1 it is not.
     """
+    halves = {"split_half": axis.split_half, "split_questions": axis.split_questions}
     rows = []
     for layer, unit in enumerate(axis.unit()):
         components, variance = axis.pca(layer)
@@ -246,8 +250,7 @@ def layer_table(axis: Axis) -> list[dict[str, Any]]:
                 "layer": layer,
                 "cos_pc1": (unit @ components[0]).item(),
                 "variance": variance.tolist(),
-                "split_half": _at(axis.split_half, layer),
-                "split_questions": _at(axis.split_questions, layer),
+                **{split: None if x is None else x[layer].item() for split, x in halves.items()},
                 "default_rank": rank,
                 "default_z": z,
                 "default_rank_pc1": rank_pc1,
@@ -255,7 +258,3 @@ def layer_table(axis: Axis) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _at(values: Tensor | None, layer: int) -> float | None:
-    return None if values is None else values[layer].item()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from minaxis.loading.transformers_model import HuggingFace, adapt
 from minaxis.model import Cache, Config, Transformer
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 TokenLists = Sequence[Sequence[int]]  # one list of token ids a prompt, or a response
 
@@ -209,7 +209,7 @@ def check_prompts(model: nn.Module, prompts: TokenLists, new: int) -> None:
 
 def generate(
     model: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompts: TokenLists,
     sampling: SamplingParams = SamplingParams(),
     *,

@@ -23,7 +23,7 @@ _PATHS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.lay
           "model.language_model.layers", "layers")  # fmt: skip
 
 
-def find_blocks(model: nn.Module) -> nn.ModuleList:
+def find_blocks(model: nn.Module) -> Sequence[nn.Module]:
     """The list of a model's decoder blocks, first to last.
 
     Raises:
@@ -34,7 +34,7 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
         for name in path.split("."):
             blocks = getattr(blocks, name, None)
         if isinstance(blocks, nn.ModuleList) and len(blocks):
-            return blocks
+            return list(blocks)
     raise ValueError(
         f"no list of decoder blocks found in {type(model).__name__} (looked for "
         f"{', '.join(_PATHS)}): pass it yourself, for example blocks=model.backbone.layers"
@@ -43,7 +43,7 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
 
 def describe(model: nn.Module) -> tuple[str, int, int]:
     """(name, number of layers, width) of a model, ours or Hugging Face's."""
-    config = model.config
+    config: Any = model.config
     if hasattr(config, "get_text_config"):  # of a model that also sees or hears
         config = config.get_text_config()
     # transformers keeps the path or "organisation/name" that a model was loaded from.
@@ -80,8 +80,8 @@ def edit(
     Raises:
         ValueError: a layer out of range, or no blocks found; nothing is registered then.
     """
-    blocks = find_blocks(model) if blocks is None else blocks
-    check_layers(functions, len(blocks))
+    chosen = find_blocks(model) if blocks is None else blocks
+    check_layers(functions, len(chosen))
 
     def hook(function: Callable[[Tensor], Tensor | None]) -> Callable:
         def run(module: nn.Module, args: tuple, output: Any) -> Any:
@@ -96,7 +96,7 @@ def edit(
 
     with ExitStack() as stack:
         for layer, function in functions.items():
-            handle = blocks[layer].register_forward_hook(hook(function))
+            handle = chosen[layer].register_forward_hook(hook(function))
             stack.callback(handle.remove)
         yield
 
@@ -121,7 +121,7 @@ def capture(
     Raises:
         ValueError: a layer out of range, or no blocks found.
     """
-    blocks = find_blocks(model) if blocks is None else blocks
+    chosen = find_blocks(model) if blocks is None else blocks
     seen: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Callable[[Tensor], None]:
@@ -130,6 +130,6 @@ def capture(
 
         return function
 
-    layers = range(len(blocks)) if layers is None else layers
-    with edit(model, {layer: keep(layer) for layer in layers}, blocks=blocks):
+    layers = range(len(chosen)) if layers is None else layers
+    with edit(model, {layer: keep(layer) for layer in layers}, blocks=chosen):
         yield seen

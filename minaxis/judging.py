@@ -32,7 +32,7 @@ from minaxis.loading.transformers_model import adapt
 from minaxis.roles import DEFAULT
 from minaxis.rollouts import prompt_ids
 from minaxis.support.rollout_store import Rollouts
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def response_logprob(
 
 
 def judge(
-    model: nn.Module, tokenizer: Tokenizer, rollouts: Rollouts, *, quantile: float = 0.95
+    model: nn.Module, tokenizer: AnyTokenizer, rollouts: Rollouts, *, quantile: float = 0.95
 ) -> tuple[dict[str, Tensor], float]:
     """Score every response, and calibrate the threshold above which one is in role.
 

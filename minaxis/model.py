@@ -78,10 +78,8 @@ class RMSNorm(nn.Module):
 
 
 def rotary(positions: Tensor, config: Config) -> Rope:
-    """cos and sin of the rotation angles of positions (B, T), in float32.
-
-    A function, not a buffer: `model.to(bfloat16)` would round a buffer's angles.
-    """
+    """cos and sin of the rotation angles of positions (B, T), in float32."""
+    # Computed at every call: `model.to(bfloat16)` would round the angles in a buffer.
     half = torch.arange(0, config.head_dim, 2, device=positions.device).float()
     frequencies = 1.0 / config.rope_theta ** (half / config.head_dim)  # (Dh/2,)
     if config.rope_scaling:

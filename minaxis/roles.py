@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from minaxis.support.files import read_json
 
@@ -64,6 +65,7 @@ def read_questions(path: str | Path = ASSETS / "questions.json") -> list[str]:
         ValueError: no such file, not one of the two formats, or no question in it.
     """
     path = Path(path)
+    questions: Any  # what is read is checked below
     if path.suffix == ".jsonl":
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

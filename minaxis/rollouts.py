@@ -10,7 +10,6 @@ end of turn (paper: section 2). There are two ways to get it, and both give the 
 
 One pass does half of the work: `collect` uses it. `replay` reads words that exist already.
 Both measure, for every response:
-
     mean        (L, D)  mean over the tokens of the response: the paper's activation
     prompt_end  (L, D)  at the last token of the prompt: before any word of the answer
     norm        (L,)    mean length of a token's activation: the unit of steering
@@ -19,13 +18,11 @@ Both measure, for every response:
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from minaxis import __version__
 from minaxis.chat import encode_chat
 from minaxis.generation import (
     SamplingParams,
@@ -40,28 +37,10 @@ from minaxis.loading.transformers_model import adapt
 from minaxis.roles import Roles, check_roles
 from minaxis.support.progress import Progress
 from minaxis.support.rollout_store import Rollouts
-from minaxis.tokenizer import Tokenizer
+from minaxis.support.version import __version__
+from minaxis.tokenizer import AnyTokenizer
 
-
-@dataclass
-class Activations:
-    """What was measured of N responses, as the head of this file says. NaN where one is empty."""
-
-    mean: Tensor  # (N, L, D)
-    prompt_end: Tensor  # (N, L, D)
-    norm: Tensor  # (N, L)
-    logprob: Tensor | None = None  # (N,)
-
-    @classmethod
-    def join(cls, parts: Sequence["Activations"], order: Sequence[int]) -> "Activations":
-        """Several batches as one; `order` says where each of their rows belongs."""
-        back = torch.tensor(order).argsort()
-        columns = zip(*(vars(part).values() for part in parts), strict=True)
-        return cls(*(None if x[0] is None else torch.cat(x)[back] for x in columns))
-
-    def tensors(self, rows: slice = slice(None)) -> dict[str, Tensor]:
-        """Those of some rows by name, as a rollout holds them: copies, small on disk."""
-        return {name: x[rows].clone() for name, x in vars(self).items() if x is not None}
+Activations = dict[str, Tensor]  # mean, prompt_end, norm, logprob: each with one row a response
 
 
 @torch.no_grad()
@@ -81,7 +60,8 @@ def read_responses(model: nn.Module, prompts: TokenLists, responses: TokenLists)
         means.append(response.mean(1))
         ends.append(h[:, len(prompt) - 1])
         norms.append(response.norm(dim=-1).mean(-1))
-    return Activations(*(torch.stack(x).cpu() for x in (means, ends, norms)))
+    found = {"mean": means, "prompt_end": ends, "norm": norms}
+    return {name: torch.stack(rows).cpu() for name, rows in found.items()}
 
 
 def generate_with_activations(
@@ -126,18 +106,19 @@ def generate_with_activations(
             ids[rows, k] = step.tokens[step.alive]
             length[rows] += 1
 
-    length_or_nan = torch.where(length > 0, length, torch.nan)
-    return [row[:n] for row, n in zip(ids.tolist(), length.tolist(), strict=True)], Activations(
-        mean=(total / length_or_nan[:, None]).transpose(0, 1).cpu(),
-        prompt_end=prompt_end.transpose(0, 1).cpu(),
-        norm=(norm / length_or_nan).T.cpu(),
-        logprob=(logprob / length_or_nan).cpu(),
-    )
+    length_or_nan = torch.where(length > 0, length, torch.nan)  # an empty response has no mean
+    answers = [row[:n] for row, n in zip(ids.tolist(), length.tolist(), strict=True)]
+    return answers, {
+        "mean": (total / length_or_nan[:, None]).transpose(0, 1).cpu(),
+        "prompt_end": prompt_end.transpose(0, 1).cpu(),
+        "norm": (norm / length_or_nan).T.cpu(),
+        "logprob": (logprob / length_or_nan).cpu(),
+    }
 
 
 def respond(
     model: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     prompts: TokenLists,
     noise: Tensor,
     sampling: SamplingParams,
@@ -158,12 +139,13 @@ def respond(
         order += batch
         if progress:
             progress.advance(len(batch), sum(map(len, answers)))
-    return ids, Activations.join(parts, order)
+    back = torch.tensor(order).argsort()
+    return ids, {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
 
 
 def collect(
     model: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     roles: Roles,
     questions: Sequence[str],
     sampling: SamplingParams = SamplingParams(max_new_tokens=48),
@@ -207,21 +189,20 @@ def collect(
         for role, prompts in roles.items()
     }
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
-    check_prompts(model, [p for role in roles for p in prompts[role]], sampling.max_new_tokens)
+    limit = sampling.max_new_tokens
+    check_prompts(model, [p for role in roles for p in prompts[role]], limit)
 
     rollouts = Rollouts(meta, folder)
     todo = [group for group in _groups(asked, batch_size) if not all(r in rollouts for r in group)]
     progress = Progress(sum(len(asked[r]) for g in todo for r in g), "responses", "tokens")
     for group in todo:
         # The row noise of a role depends on the seed and the role's name, not on other roles.
-        noise = [
-            row_noise(zlib.crc32(f"{sampling.seed} {role}".encode()), len(asked[role]),
-                      sampling.max_new_tokens)
-            for role in group
-        ]  # fmt: skip
+        seeds = [zlib.crc32(f"{sampling.seed} {role}".encode()) for role in group]
+        counts = [len(asked[role]) for role in group]
+        noise = torch.cat([row_noise(*x, limit) for x in zip(seeds, counts, strict=True)])
         together = [p for role in group for p in prompts[role]]
         ids, activations = respond(
-            model, tokenizer, together, torch.cat(noise), sampling, batch_size, progress
+            model, tokenizer, together, noise, sampling, batch_size, progress
         )
         first = 0
         for role in group:
@@ -230,11 +211,12 @@ def collect(
                 {**a, "text": tokenizer.decode(answer), "ids": answer}
                 for a, answer in zip(asked[role], ids[rows], strict=True)
             ]
-            rollouts[role] = {"responses": responses, **activations.tensors(rows)}
+            kept = {name: x[rows].clone() for name, x in activations.items()}
+            rollouts[role] = {"responses": responses, **kept}
     return rollouts
 
 
-def prompt_ids(tokenizer: Tokenizer, asked: Mapping[str, str]) -> list[int]:
+def prompt_ids(tokenizer: AnyTokenizer, asked: Mapping[str, str]) -> list[int]:
     """The token ids of a system prompt and a question, up to where the answer starts."""
     system, question = asked["system"], asked["question"]
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
@@ -256,7 +238,7 @@ def _groups(asked: Mapping[str, list], batch_size: int) -> list[list[str]]:
 
 
 def replay(
-    model: nn.Module, tokenizer: Tokenizer, rollouts: Rollouts, *, batch_size: int = 32
+    model: nn.Module, tokenizer: AnyTokenizer, rollouts: Rollouts, *, batch_size: int = 32
 ) -> Rollouts:
     """The same conversations read by another model: its activations on words it did not choose.
 
@@ -272,7 +254,7 @@ def replay(
             read_responses(model, prompts[i : i + batch_size], ids[i : i + batch_size])
             for i in range(0, len(ids), batch_size)
         ]
-        activations = Activations.join(parts, range(len(ids)))
-        again[role] = {"responses": responses, **activations.tensors()}
+        activations = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        again[role] = {"responses": responses, **activations}
         progress.advance(1, sum(map(len, ids)))
     return again

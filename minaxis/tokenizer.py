@@ -1,61 +1,56 @@
-"""Byte-pair encoding on tiktoken: read from a model's own vocabulary, or trained here.
+"""Byte-pair encoding on tiktoken, and learning a vocabulary of one's own.
 
-Text is cut into words by a pattern, each word into bytes, and neighbouring pieces are merged,
-the earliest-learned merge first. tiktoken does the merging; here we hand it the vocabulary, the
-pattern and the special tokens that a model file declares. Special tokens are control characters
-of the chat format: `encode` never produces one, whatever the text contains (chat.py does).
+A pattern cuts text into words. Each word starts as its bytes, and neighbouring pieces are merged,
+the earliest-learned merge first. tiktoken does the merging. `Tokenizer` gives it the vocabulary
+and the pattern, and keeps what a chat needs: the special tokens, and which of them end a turn.
 
-vocabulary.py reads the vocabularies of Hugging Face folders, gguf.py those of GGUF files.
+Special tokens are the control characters of the chat format. `encode` never produces one, whatever
+the text contains; only chat.py does. The vocabularies of open models are read in loading/.
 """
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any, Literal, Protocol
 
 import tiktoken
 
-# How text is cut into words, by the name that a GGUF file declares (`tokenizer.ggml.pre`).
-# GPT-2's pattern; the last alternatives leave one space to the word that follows it.
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# SmolLM cuts out every digit first, then cuts what lies between by GPT-2's pattern: so a digit
-# stands alone, takes no space before it, and spaces before a digit stay together.
+# The pattern of SmolLM, and of the vocabularies that are learned here. A digit stands alone and
+# takes no space before it. A run of white space leaves its last space to the word that follows.
 SMOLLM = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
-# Llama 3 keeps up to three digits together, and punctuation takes the line breaks after it.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")  # every digit alone
-PATTERNS = {"gpt-2": GPT2, "smollm": SMOLLM, "llama-bpe": _LLAMA3, "qwen2": _QWEN2}
 
 
-def byte_alphabet() -> dict[str, int]:
-    """Printable character -> byte: how byte-level vocabularies spell bytes (GPT-2's table).
+class AnyTokenizer(Protocol):
+    """What minaxis needs of a tokenizer: `Tokenizer`, or loading/library_tokenizer.py's."""
 
-    Printable Latin-1 characters stand for themselves; the 68 others are moved past 255.
-    """
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    moved = [b for b in range(256) if b not in printable]
-    alphabet = {chr(b): b for b in printable}
-    alphabet.update({chr(256 + i): b for i, b in enumerate(moved)})
-    return alphabet
+    special: dict[str, int]  # special-token string -> id
+    stop: list[int]  # ids that end a turn
+    chat_template: str | None  # a Jinja2 template; None for a base model
+    bos: int | None  # the id that the template calls `bos_token`
+    eos: int | None  # the id that the template calls `eos_token`
+    vocab_size: int  # the largest id + 1
+
+    def encode(self, text: str, *, inside: bool = False) -> list[int]: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+    def token_bytes(self, i: int) -> bytes: ...
 
 
 class Tokenizer:
-    """Text to token ids and back, with what the chat format needs to know.
+    """Text to token ids and back, by byte-pair encoding.
 
     Args:
-        ranks: token bytes -> rank. Lower ranks merge first, and the rank is the id.
+        ranks: token bytes -> rank. Lower ranks merge first. A rank is also the id, unless `ids`
+            is given.
         pattern: the regular expression that cuts text into words.
         special: special-token string -> id.
         stop: ids that end a turn.
-        chat_template: a Jinja2 template, as model files carry it; None for a base model.
-        bos: id put before every text, or None.
-        eos: id that the template calls `eos_token`; the first of `stop` by default.
-        ids: token bytes -> id, for a vocabulary that is not numbered in order of merging.
-        normal_form: "NFC" brings text to that Unicode normal form first.
-        unknown: id of a byte that the vocabulary lacks; None leaves it out.
+        chat_template: a Jinja2 template, as model files contain it; None for a base model.
+        bos: the id that the template calls `bos_token`, or None.
+        eos: the id that the template calls `eos_token`; by default the first of `stop`.
+        ids: token bytes -> id, for a vocabulary whose ids are not in the order of merging.
+        normal_form: "NFC" converts text to that Unicode normal form first.
+        unknown: the id of a byte that the vocabulary lacks; None leaves the byte out.
     """
 
     def __init__(
@@ -63,16 +58,18 @@ class Tokenizer:
         ranks: dict[bytes, int],
         pattern: str,
         special: dict[str, int],
+        *,
         stop: Iterable[int] = (),
         chat_template: str | None = None,
         bos: int | None = None,
         eos: int | None = None,
         ids: dict[bytes, int] | None = None,
-        normal_form: str | None = None,
+        normal_form: Literal["NFC"] | None = None,
         unknown: int | None = None,
-    ):
+    ) -> None:
         self.ranks, self.pattern, self.special, self.ids = ranks, pattern, special, ids
-        self.normal_form, self.unknown = normal_form, unknown
+        self.normal_form: Literal["NFC"] | None = normal_form
+        self.unknown = unknown
         stop = list(stop)
         self.eos = stop[0] if eos is None and stop else eos
         self.stop = sorted(set(stop))
@@ -81,55 +78,21 @@ class Tokenizer:
         self._bytes = {i: s.encode() for s, i in special.items()} | {i: b for b, i in ids.items()}
         self._id = {rank: ids[token] for token, rank in ranks.items()}
         self.vocab_size = max(self._bytes) + 1
-        # Some vocabularies lack a few bytes that their training text never had. tiktoken needs
-        # all 256, so they get ranks past the end, which stand for no id.
+        # Some vocabularies lack a few bytes that their training text never contained. tiktoken
+        # needs all 256, so the missing ones get ranks past the end, which belong to no id.
         missing = [bytes([b]) for b in range(256) if bytes([b]) not in ranks]
         end = max(ranks.values(), default=-1) + 1
-        stand_ins = {b: end + i for i, b in enumerate(missing)}
+        placeholders = {b: end + i for i, b in enumerate(missing)}
         self.encoding = tiktoken.Encoding(
-            "minaxis", pat_str=pattern, mergeable_ranks=ranks | stand_ins, special_tokens={}
+            "minaxis", pat_str=pattern, mergeable_ranks=ranks | placeholders, special_tokens={}
         )
 
-    @classmethod
-    def from_vocabulary(
-        cls, tokens: list[str], special: Iterable[int], pre: str, **kwargs
-    ) -> "Tokenizer":
-        """From a byte-level vocabulary in GPT-2's spelling, as GGUF files hold it.
+    def encode(self, text: str, *, inside: bool = False) -> list[int]:
+        """Ids of a text. The string of a special token is encoded like any other text.
 
         Args:
-            tokens: the vocabulary; position is id, and merged tokens stand in order of merging.
-            special: ids of the special tokens among them.
-            pre: name of the pre-tokenisation pattern, a key of `PATTERNS`.
-            kwargs: stop, chat_template, bos.
-
-        Raises:
-            ValueError: an unknown pattern, or a token that is not spelled in bytes.
-        """
-        if pre not in PATTERNS:
-            raise ValueError(
-                f"pre-tokenisation {pre!r} is unknown: minaxis has {', '.join(PATTERNS)}. "
-                "Add its regular expression to PATTERNS in minaxis/tokenizer.py"
-            )
-        alphabet, special = byte_alphabet(), set(special)
-        ranks = {}
-        for i, token in enumerate(tokens):
-            if i in special:
-                continue
-            try:
-                ranks[bytes(alphabet[c] for c in token)] = i
-            except KeyError as e:
-                raise ValueError(
-                    f"token {i} ({token!r}) is not byte-level BPE: character {e.args[0]!r} "
-                    "stands for no byte"
-                ) from None
-        return cls(ranks, PATTERNS[pre], {tokens[i]: i for i in sorted(special)}, **kwargs)
-
-    def encode(self, text: str, inside: bool = False) -> list[int]:
-        """Ids of a text; the strings of special tokens are text like any other.
-
-        Args:
-            inside: the text follows a special token. Some vocabularies spell the start of a
-                whole text in another way; byte-level ones do not.
+            inside: the text follows a special token. It makes no difference here: only
+                SentencePiece's vocabularies encode the start of a text in another way.
         """
         if self.normal_form:
             text = unicodedata.normalize(self.normal_form, text)
@@ -142,34 +105,23 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
     def token_bytes(self, i: int) -> bytes:
-        """The bytes of one id; they need not be UTF-8 by themselves."""
+        """The bytes of one id; alone they need not be UTF-8."""
         return self._bytes.get(i, b"")
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Plain data from which `Tokenizer(**state)` makes this tokenizer again."""
         names = ("ranks", "pattern", "special", "stop", "chat_template", "bos", "eos", "ids",
                  "normal_form", "unknown")  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
 
-def spell(token: str, i: int, alphabet: Mapping[str, int]) -> bytes:
-    """The bytes of a byte-level token."""
-    try:
-        return bytes(alphabet[c] for c in token)
-    except KeyError as e:
-        raise ValueError(
-            f"token {i} ({token!r}) is not byte-level BPE: character {e.args[0]!r} "
-            "stands for no byte"
-        ) from None
-
-
-def train_bpe(texts: Iterable[str], size: int, pattern: str = SMOLLM) -> dict[bytes, int]:
-    """Learn byte-pair ranks: again and again, join the pair of neighbours that is commonest.
+def train_bpe(texts: Iterable[str], size: int, *, pattern: str = SMOLLM) -> dict[bytes, int]:
+    """Learn byte-pair ranks: merge the most frequent pair of neighbours, again and again.
 
     Args:
-        texts: what to learn from. The same texts give the same ranks.
+        texts: what to learn from. The same texts give the same ranks, in any order.
         size: number of ranks, the 256 bytes included; fewer are returned if no pair is left.
-        pattern: cuts a text into words; no token reaches across a word's border.
+        pattern: cuts a text into words; no token crosses the border of a word.
 
     Returns:
         Token bytes -> rank, as `Tokenizer` takes them.
@@ -186,7 +138,7 @@ def train_bpe(texts: Iterable[str], size: int, pattern: str = SMOLLM) -> dict[by
                 pairs[pair] += n
         if not pairs:
             break
-        # The bytes decide between equally common pairs, so that the order of texts does not.
+        # Among equally frequent pairs the bytes decide, so that the order of texts does not.
         left, right = min(pairs, key=lambda pair: (-pairs[pair], pair))
         ranks[left + right] = len(ranks)
         for pieces, _ in words:
@@ -195,5 +147,5 @@ def train_bpe(texts: Iterable[str], size: int, pattern: str = SMOLLM) -> dict[by
                 if pieces[i] == left and pieces[i + 1] == right:
                     pieces[i : i + 2] = [left + right]
                 i += 1
-        words = [(pieces, n) for pieces, n in words if len(pieces) > 1]  # the others are done
+        words = [(pieces, n) for pieces, n in words if len(pieces) > 1]  # the rest are whole
     return ranks

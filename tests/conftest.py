@@ -1,9 +1,12 @@
 import json
+import random
+from pathlib import Path
 
 import pytest
 import torch
 
 from minaxis import Config, Tokenizer, Transformer
+from minaxis.loading.byte_level import byte_alphabet
 
 TEMPLATE = """\
 {% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}\
@@ -57,6 +60,18 @@ def tiny(tokenizer):
 
 
 @pytest.fixture(scope="session")
+def corpus():
+    """Strings of many scripts, emoji, digits, runs of white space, code; and mixtures of them."""
+    pieces = json.loads((Path(__file__).parent / "strings.json").read_text(encoding="utf-8"))
+    rng = random.Random(0)
+    mixed = [
+        "".join(rng.choice(pieces) + rng.choice(["", " ", "  ", "\n", "5"]) for _ in range(3))
+        for _ in range(1200)
+    ]
+    return pieces + mixed
+
+
+@pytest.fixture(scope="session")
 def byte_tokenizer():
     """What tokenizer.json and tokenizer_config.json hold: byte-level, 270 tokens, ChatML."""
     tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
@@ -102,3 +117,69 @@ def hugging(tmp_path, byte_tokenizer):
         return model, folder
 
     return make
+
+
+# Hugging Face's names in this file's order; GGUF's are written out beside them.
+GGUF_BLOCK = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}  # fmt: skip
+
+
+def _write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **changes):
+    """The model as llama.cpp's converter would write it, query and key rows permuted."""
+    import gguf
+
+    c = model.config
+    character = {b: ch for ch, b in byte_alphabet().items()}
+    tokens = {i: "".join(character[b] for b in t) for t, i in tokenizer.ranks.items()}
+    tokens |= {i: s for s, i in tokenizer.special.items()}
+    tokens = [tokens[i] for i in range(len(tokens))]
+    w = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))
+    fields = {
+        "context_length": c.max_position_embeddings, "embedding_length": c.hidden_size,
+        "block_count": c.num_hidden_layers, "feed_forward_length": c.intermediate_size,
+        "attention.head_count": c.num_attention_heads,
+        "attention.head_count_kv": c.num_key_value_heads, "attention.key_length": c.head_dim,
+    }  # fmt: skip
+    for name, value in fields.items():
+        if name not in leave_out:
+            w.add_uint32(f"llama.{name}", changes.get(name, value))
+    w.add_float32("llama.attention.layer_norm_rms_epsilon", c.rms_norm_eps)
+    w.add_float32("llama.rope.freq_base", c.rope_theta)
+    if "scaling" in changes:
+        w.add_string("llama.rope.scaling.type", changes["scaling"])
+    w.add_tokenizer_model(changes.get("tokenizer_model", "gpt2"))
+    w.add_tokenizer_pre(changes.get("pre", "gpt-2"))
+    w.add_token_list(tokens[: changes.get("vocabulary")])
+    w.add_token_types([3 if t in tokenizer.special else 1 for t in tokens])
+    w.add_eos_token_id(tokenizer.stop[0])
+    w.add_chat_template(tokenizer.chat_template)
+
+    state = model.state_dict()
+    names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    for i in range(c.num_hidden_layers):
+        names |= {f"blk.{i}.{g}": f"model.layers.{i}.{h}" for g, h in GGUF_BLOCK.items()}
+    for name, ours in names.items():
+        if name in drop:
+            continue
+        t = state[f"{ours}.weight"]
+        if "attn_q" in name or "attn_k" in name:
+            t = t.unflatten(0, (-1, 2, c.head_dim // 2)).transpose(1, 2).reshape(t.shape)
+        w.add_tensor(f"{name}.weight", changes.get(name, t).contiguous().numpy())
+    if add:
+        w.add_tensor(add, torch.ones(3).numpy())
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path
+
+
+@pytest.fixture
+def write_gguf():
+    """Writes a model and its tokenizer as a GGUF file: `write_gguf(path, model, tokenizer)`."""
+    pytest.importorskip("gguf", reason="pip install 'minaxis[open]'")
+    return _write_gguf

@@ -77,7 +77,7 @@ def test_a_batch_of_one_equals_its_row_in_a_batch_of_64(tiny, tokenizer):
         )
         assert answer == ids[i]
         for key in KEYS:
-            torch.testing.assert_close(getattr(alone, key)[0], getattr(together, key)[i])
+            torch.testing.assert_close(alone[key][0], together[key][i])
 
 
 def test_both_ways_to_the_activations_agree_also_where_a_response_is_empty(tiny, tokenizer):
@@ -88,7 +88,7 @@ def test_both_ways_to_the_activations_agree_also_where_a_response_is_empty(tiny,
     assert {0, 12} <= {len(i) for i in ids}
     two_passes = read_responses(tiny, prompts, ids)
     for key in ("mean", "prompt_end", "norm"):
-        torch.testing.assert_close(getattr(one_pass, key), getattr(two_passes, key), equal_nan=True)
+        torch.testing.assert_close(one_pass[key], two_passes[key], equal_nan=True)
 
 
 def test_responses_come_back_in_the_order_of_their_prompts(tiny, tokenizer):
@@ -98,7 +98,7 @@ def test_responses_come_back_in_the_order_of_their_prompts(tiny, tokenizer):
     for i, prompt in enumerate(prompts):
         (answer,), alone = respond(tiny, tokenizer, [prompt], noise[[i]], sampling, batch_size=1)
         assert answer == ids[i]
-        torch.testing.assert_close(alone.mean[0], many.mean[i])
+        torch.testing.assert_close(alone["mean"][0], many["mean"][i])
 
 
 def test_an_interrupted_run_continues_to_the_same_bits(tiny, tokenizer, tmp_path, monkeypatch):

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import minaxis as mx
+from minaxis.loading.byte_level import PATTERNS
 from minaxis.loading.models import ASSETS
 from minaxis.tiny import training as train
 from minaxis.tiny.checkpoint import read_info, save
 from minaxis.tiny.questions import adoption, capability, jailbreak
 from minaxis.tiny.scorecard import BOUNDS, measure, summary
 from minaxis.tiny.world import Question, World
-from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
+from minaxis.tokenizer import Tokenizer, train_bpe
 
 SCRIPT = Path(__file__).parents[1] / "train_tiny.py"
 
@@ -39,7 +40,7 @@ def small(tokenizer, seed=0):
 
 
 def test_bpe_joins_the_commonest_pair_first():
-    ranks = train_bpe(["ab ab ab cd cd ab"], 259, PATTERNS["gpt-2"])
+    ranks = train_bpe(["ab ab ab cd cd ab"], 259, pattern=PATTERNS["gpt-2"])
     assert list(ranks)[256:] == [b"ab", b" ab", b" c"]  # " c" before "cd": equally common
     assert list(ranks.values()) == list(range(259))
     shuffled = train_bpe(["ab ab", "cd cd", " ab ab"], 258)

@@ -36,7 +36,7 @@ from torch import Tensor
 
 
 @triton.jit(do_not_specialize=["rows"])  # one kernel for every length of a prompt
-def cap_kernel(
+def cap_kernel(  # type: ignore[no-untyped-def]  # Triton compiles it: no Python types
     h, out, v, tau, rows, width,
     TAU_IS_POINTER: tl.constexpr,  # a tensor, or a plain number
     IN_PLACE: tl.constexpr,

@@ -14,5 +14,6 @@ def install(model: Transformer) -> None:
     for module in model.modules():
         if type(module) is Attention:
             module.__class__ = SteppedAttention
-    model.fast_prepare = prefill_prefixes  # `generation.decode` looks for these two names
-    model.fast_sample = sample
+    # `generation.decode` looks for these two names.
+    setattr(model, "fast_prepare", prefill_prefixes)  # noqa: B010 (a type checker expects a module)
+    setattr(model, "fast_sample", sample)  # noqa: B010

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from minaxis.generation import KVCache, prepare
-from minaxis.model import Transformer
+from minaxis.model import Cache, Transformer
 
 
 def find_prefixes(
@@ -55,7 +55,7 @@ def find_prefixes(
 
 def prefill_prefixes(
     model: Transformer, prompts: Sequence[Sequence[int]], room: int
-) -> tuple[Tensor, KVCache, Tensor | None]:
+) -> tuple[Tensor, Cache, Tensor | None]:
     """As `generation.prepare`, but what prompts share is in the cache already, where that pays."""
     lengths = [len(p) for p in prompts]
     longest = max(lengths)

@@ -1,0 +1,16 @@
+"""Open models' files.
+
+models.py               load: a model by its name, folder or file
+gguf_file.py            a GGUF file
+folder.py               a Hugging Face folder: which of its files hold what
+config_json.py          its config.json, and the model families that minaxis has
+safetensors.py          its weights
+tokenizer_json.py       its tokenizer.json
+byte_level.py           byte-level vocabularies, as tiktoken needs them
+library_tokenizer.py    SentencePiece's vocabularies, on the library tokenizers
+templates.py            chat templates, rendered in a sandbox
+rope_scaling.py         Llama 3.x's rotary embedding, stretched to a longer context
+gemma2.py               the blocks of Gemma 2
+transformers_model.py   a transformers model, called like ours
+published.py            the paper's published vectors and caps
+"""

@@ -1,19 +1,21 @@
 """The paper's published files, as its authors put them on Hugging Face.
 
-    MODEL/assistant_axis.pt     (L, D)  mean(default) - mean(roles), as ours
+    MODEL/assistant_axis.pt     (L, D)  mean(default) - mean(roles), like our axis
     MODEL/default_vector.pt     (L, D)  mean activation of the default responses
-    MODEL/role_vectors/*.pt     (L, D)  one a role
-    MODEL/capping_config.pt     vectors by name, and experiments: which to apply with which cap
+    MODEL/role_vectors/*.pt     (L, D)  one for each role
+    MODEL/capping_config.pt     vectors by name, and experiments: which vectors to apply, with
+                                which cap
 
-Tensors as they are, or the dictionaries that the reference pipeline writes. All are read with
-`weights_only=True`: a file that holds code is refused.
+A file is a tensor, or a dictionary as the reference pipeline writes it. All are read with
+`weights_only=True`: a file that contains code is refused.
 
 The capping vectors are NEGATED axes (role - default) with a ceiling on the projection. A ceiling
-`cap` along v' is a floor along v = -v', so we read them as v = -v' / ||v'|| and tau = -cap.
+`cap` along v' is a floor along v = -v'. So we read them as v = -v' / ||v'|| and tau = -cap.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,28 +23,28 @@ from torch import Tensor
 from minaxis.support.files import read_tensors
 
 
-def read_published(folder: str | Path) -> dict:
+def read_published(folder: str | Path) -> dict[str, Any]:
     """The fields of an `Axis` from a folder of published vectors (`Axis.load(folder)`).
 
-    It has no calibration projections and no norms: use the thresholds of `CappingConfig`.
+    The folder has no calibration projections and no norms. For thresholds, use `CappingConfig`.
 
     Raises:
-        ValueError: no axis in it, a damaged file, or vectors whose shapes do not agree.
+        ValueError: no axis in the folder, a damaged file, or vectors whose shapes do not agree.
     """
     folder = Path(folder)
     vectors = _vector(folder / "assistant_axis.pt", "axis")
-    found = {"vectors": vectors}
+    fields: dict[str, Any] = {"vectors": vectors}
     if (file := folder / "default_vector.pt").is_file():
-        found["default"] = _vector(file, "vector", vectors.shape)
-    if files := sorted((folder / "role_vectors").glob("*.pt")):
-        files = [file for file in files if file.stem != "default"]
-        found["roles"] = [file.stem for file in files]
-        found["role_vectors"] = torch.stack([_vector(f, "vector", vectors.shape) for f in files])
-    return found
+        fields["default"] = _vector(file, "vector", vectors.shape)
+    files = sorted((folder / "role_vectors").glob("*.pt"))
+    if files := [file for file in files if file.stem != "default"]:
+        fields["roles"] = [file.stem for file in files]
+        fields["role_vectors"] = torch.stack([_vector(f, "vector", vectors.shape) for f in files])
+    return fields
 
 
 def _vector(path: Path, key: str, shape: torch.Size | None = None) -> Tensor:
-    """(L, D) float32 of a published file: a tensor, or a dictionary that holds it under `key`."""
+    """(L, D) float32 of a published file: a tensor, or a dictionary with one under `key`."""
     data = read_tensors(path)
     vector = data.get(key) if isinstance(data, dict) else data
     if not isinstance(vector, Tensor) or vector.ndim != 2 or not vector.is_floating_point():
@@ -51,29 +53,32 @@ def _vector(path: Path, key: str, shape: torch.Size | None = None) -> Tensor:
         )
     if shape is not None and vector.shape != shape:
         raise ValueError(
-            f"{path}: the vector has shape {tuple(vector.shape)}, but the axis beside it "
+            f"{path}: the vector has shape {tuple(vector.shape)}, but the axis beside it has "
             f"{tuple(shape)}"
         )
-    return vector.float()  # published ones are bfloat16
+    return vector.float()  # published vectors are bfloat16
 
 
-@dataclass
+Cap = tuple[int, Tensor, float]  # layer, unit vector v (D,) toward the Assistant, floor tau
+
+
+@dataclass(frozen=True)
 class CappingConfig:
     """Published caps: `capping(model, config, experiment="layers_46:54-p0.25")`.
 
     Attributes:
         experiments: name -> caps in order of application, each (layer, v (D,), tau): the unit
-            vector toward the Assistant, and the floor of the projection on it.
+            vector toward the Assistant, and the floor for the projection on it.
     """
 
-    experiments: dict[str, list[tuple[int, Tensor, float]]]
+    experiments: dict[str, list[Cap]]
 
     @classmethod
     def load(cls, path: str | Path) -> "CappingConfig":
-        """Read a `capping_config.pt`; its vectors and caps change sign (see above).
+        """Read a `capping_config.pt`; its vectors and caps change sign (see the file's docstring).
 
         Raises:
-            ValueError: damaged, holding code, or not of this form.
+            ValueError: a file that is damaged, contains code, or has another form.
         """
         data = read_tensors(path)
         try:
@@ -92,13 +97,13 @@ class CappingConfig:
                 f'[{{"id", "interventions": [{{"vector": name, "cap"}}]}}]}}, as published ({e!r})'
             ) from e
 
-    def caps(self, experiment: str | None, layers: int, width: int) -> list:
-        """The caps of one experiment, for a model of so many layers and this width.
+    def caps(self, experiment: str | None, layers: int, width: int) -> list[Cap]:
+        """The caps of one experiment, for a model with this number of layers and this width.
 
         Raises:
-            ValueError: no such experiment, or one of a model of another shape.
+            ValueError: no such experiment, or an experiment for a model of another shape.
         """
-        if experiment not in self.experiments:
+        if experiment is None or experiment not in self.experiments:
             raise ValueError(
                 f"no experiment {experiment!r} in this capping config, which has "
                 f"{', '.join(self.experiments)}: name one of them"
@@ -113,8 +118,8 @@ class CappingConfig:
         return self.experiments[experiment]
 
 
-def _floor(stored: dict, ceiling: float) -> tuple[int, Tensor, float]:
-    """(layer, v, tau) of a stored vector and its ceiling."""
+def _floor(stored: dict[str, Any], ceiling: float) -> Cap:
+    """The cap of a stored vector and its ceiling."""
     layer, vector, ceiling = stored["layer"], stored["vector"].float(), float(ceiling)
     length = vector.norm()
     if type(layer) is not int or vector.ndim != 1:

@@ -1,26 +1,27 @@
-"""Hugging Face models in the place of ours: for architectures that minaxis does not implement.
+"""Models of the library transformers: for architectures that minaxis does not implement.
 
-`capture`, `edit`, `steering` and `capping` only need a model's blocks, and hook any model as it
-is. `generate`, `collect`, `replay` and `judge` also call the model, in our way. `adapt` puts
-that way of calling around a transformers model; the weights, the forward pass and the cache stay
-its own.
+`capture`, `edit`, `steering` and `capping` only need a model's blocks, and hook any model as it is.
+`generate`, `collect`, `replay` and `judge` also call the model, as they call `Transformer`. `adapt`
+wraps a transformers model so that it can be called in that way. The weights, the forward pass and
+the cache remain its own.
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     rollouts = minaxis.collect(model, minaxis.load_tokenizer(folder), roles, questions)
 """
 
 import inspect
-from types import SimpleNamespace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from minaxis.fast.sampling import sample
 from minaxis.hooks import describe
-from minaxis.model import Transformer
+from minaxis.model import Cache, Transformer
 
 
-def adapt(model: nn.Module) -> "Transformer | HuggingFace":
+def adapt(model: "nn.Module | HuggingFace") -> "Transformer | HuggingFace":
     """A model that is called like `Transformer`: ours as it is, a transformers model in a wrapper.
 
     Raises:
@@ -36,74 +37,91 @@ def adapt(model: nn.Module) -> "Transformer | HuggingFace":
     )
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """The fields of `Config` that minaxis asks of any model."""
+
+    name: str
+    num_hidden_layers: int
+    hidden_size: int
+    max_position_embeddings: int
+
+
 class HuggingFace:
     """A transformers model, called like `Transformer`."""
 
     fast_sample = staticmethod(sample)
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any) -> None:  # Any: transformers is not a dependency
         self.inner = model
         name, layers, width = describe(model)
-        text = model.config.get_text_config()
-        self.config = SimpleNamespace(
-            name=name,
-            num_hidden_layers=layers,
-            hidden_size=width,
-            max_position_embeddings=getattr(text, "max_position_embeddings", None) or 2**31,
-        )
+        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.config = Numbers(name, layers, width, context or 2**31)
         # Not every architecture takes positions, or can leave out logits.
         self.accepts = inspect.signature(model.forward).parameters
 
     @property
     def device(self) -> torch.device:
-        """Where token ids must be: with its embedding, whatever holds the other layers."""
-        return self.inner.get_input_embeddings().weight.device
+        """Where token ids must be: with the embedding, even if other layers are elsewhere."""
+        weight: Tensor = self.inner.get_input_embeddings().weight
+        return weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.inner.dtype
+        """The dtype of the weights."""
+        dtype: torch.dtype = self.inner.dtype
+        return dtype
 
-    def new_cache(self) -> "Cache":
-        return Cache(self.inner.config)
+    def new_cache(self) -> "HuggingFaceCache":
+        """An empty cache; it grows with what it stores."""
+        return HuggingFaceCache(self.inner.config, self.config.max_position_embeddings)
 
     def __call__(
         self,
         ids: Tensor,
-        cache: "Cache | None" = None,
+        cache: Cache | None = None,
         padding: Tensor | None = None,
         last: int = 0,
     ) -> Tensor:
-        """Logits (B, T, V), or those of the `last` columns."""
+        """Logits (B, T, V); the arguments are those of `Transformer`."""
+        assert cache is None or isinstance(cache, HuggingFaceCache)
         start = cache.length if cache else 0
         end = start + ids.shape[1]
         columns = torch.arange(end, device=ids.device).expand(len(ids), -1)  # (B, S)
-        left = torch.zeros_like(ids[:, :1]) if padding is None else padding[:, None]
-        more = {}
+        left = torch.zeros_like(ids[:, :1]) if padding is None else padding[:, None]  # (B, 1)
+        optional: dict[str, Any] = {}
         if "position_ids" in self.accepts:
-            more["position_ids"] = (columns[:, start:] - left).clamp(min=0)
+            optional["position_ids"] = (columns[:, start:] - left).clamp(min=0)
         if "logits_to_keep" in self.accepts:
-            more["logits_to_keep"] = last  # 0 keeps all
+            optional["logits_to_keep"] = last  # 0 keeps all, as ours
         output = self.inner(
             input_ids=ids,
             attention_mask=(columns >= left).long(),
             past_key_values=cache and cache.inner,
             use_cache=cache is not None,
-            **more,
+            **optional,
         )
         if cache is not None:
             cache.length = end
-        logits = output.logits.to(ids.device)
+        logits: Tensor = output.logits.to(ids.device)
         return logits[:, -last:]
 
 
-class Cache:
-    """A transformers cache with what `decode` asks of a `KVCache`."""
+class HuggingFaceCache:
+    """A transformers cache, used like `KVCache`."""
 
-    def __init__(self, config):
+    def __init__(self, config: Any, max_length: int) -> None:
         from transformers import DynamicCache
 
         self.inner = DynamicCache(config=config)
-        self.length = 0
+        self.length = 0  # tokens stored, padding included
+        self.max_length = max_length
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """As `KVCache.append`; a transformers model calls `update` by itself."""
+        all_k, all_v = self.inner.update(k, v, layer)
+        return all_k, all_v
 
     def select_rows(self, rows: Tensor) -> None:
+        """Keep only these rows of the batch, in this order."""
         self.inner.batch_select_indices(rows)

@@ -14,7 +14,7 @@ from minaxis.axis import Axis, fit_axis
 from minaxis.model import Transformer
 from minaxis.rollouts import replay
 from minaxis.support.rollout_store import Rollouts
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 
 def random_axis(axis: Axis, rollouts: Rollouts, seed: int) -> Axis:
@@ -35,7 +35,7 @@ def random_axis(axis: Axis, rollouts: Rollouts, seed: int) -> Axis:
 
 def random_weights_axis(
     model: Transformer,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     rollouts: Rollouts,
     seed: int,
     *,

@@ -16,7 +16,7 @@ from minaxis.support.stats import share
 from minaxis.tiny.lab import TinyConversations, TinyLab
 from minaxis.tiny.measures import leak_rates, role_adoption, task_replies
 from minaxis.tiny.world import ASSISTANT
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Answer:
 
 def answer_messages(
     model: Transformer,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     axis: Axis,
     messages: Sequence[str],
     interventions: Mapping[str, Callable[[], AbstractContextManager[None]]],

@@ -20,7 +20,7 @@ from minaxis.chat import Message
 from minaxis.model import Transformer
 from minaxis.steer import steering
 from minaxis.tiny import questions
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 CAP_PERCENTILE = 75  # the paper's, counted toward the Assistant
 RANDOM_AXES = 5  # how many a run compares with
@@ -71,7 +71,7 @@ class Lab:
     """A model, its axis and the random axes, and what all experiments do with them."""
 
     model: Transformer
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     axis: Axis
     random_axes: Sequence[Axis] = ()
     seed: int = 0

@@ -23,7 +23,7 @@ from minaxis.paper.lab import Lab
 from minaxis.roles import ASSETS, DEFAULT
 from minaxis.support.files import read_json
 from minaxis.support.rollout_store import Rollouts
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 
 def read_texts() -> dict[str, Any]:
@@ -60,7 +60,7 @@ class JudgedRolePlay:
         count: how many roles, evenly over the list.
     """
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, rollouts: Rollouts, count: int):
+    def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts, count: int):
         self.model, self.tokenizer = model, tokenizer
         names = [role for role in rollouts if role != DEFAULT]
         chosen = [names[i * len(names) // count] for i in range(count)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from minaxis.axis import Axis
 from minaxis.chat import encode_chat
 from minaxis.model import Transformer
+<<<<<<< HEAD
 from minaxis.paper.claims import Experiment
 from minaxis.paper.controls import random_axis, random_weights_axis
 from minaxis.paper.lab import RANDOM_AXES
@@ -19,7 +20,26 @@ from minaxis.paper.open_steering import measure_open_steering
 from minaxis.paper.space import measure_persona_space
 from minaxis.roles import DEFAULT
 from minaxis.support.rollout_store import Rollouts
-from minaxis.tokenizer import Tokenizer
+=======
+from minaxis.paper import prediction
+from minaxis.paper.capability import changes, kept
+from minaxis.paper.claims import Claim, verdict
+from minaxis.paper.conditions import CONTROLS, ways
+from minaxis.paper.costs import fires
+from minaxis.paper.drift import PERSONAL, WORK, course
+from minaxis.paper.jailbreaks import halved
+from minaxis.paper.space import persona_space
+from minaxis.paper.steering import moved, sweep
+from minaxis.roles import ASSETS, DEFAULT
+from minaxis.rollouts import replay
+from minaxis.steer import steering
+from minaxis.support.files import read_json
+from minaxis.support.rollout_store import Rollouts
+from minaxis.support.stats import rate
+from minaxis.tiny import questions
+from minaxis.tiny.questions import random_direction
+>>>>>>> main
+from minaxis.tokenizer import AnyTokenizer
 
 ROLES = 16  # how many are requested
 ORDINARY_REPLIES = 16  # how many of the default's replies the cap fire rates are measured on
@@ -27,7 +47,7 @@ ORDINARY_REPLIES = 16  # how many of the default's replies the cap fire rates ar
 
 def run_experiments(
     model: Transformer,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     axis: Axis,
     rollouts: Rollouts,
     *,

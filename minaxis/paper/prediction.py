@@ -13,7 +13,7 @@ from minaxis.paper.claims import Claim, verdict
 from minaxis.paper.figures import BLUE, GREY, INK, load_pyplot
 from minaxis.paper.lab import Lab
 from minaxis.support.stats import ridge_r2
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ def measure_prediction(lab: Lab, user_messages: list[list[str]], projections: Te
 
 
 @torch.no_grad()
-def embedding(model: Transformer, tokenizer: Tokenizer, text: str) -> Tensor:
+def embedding(model: Transformer, tokenizer: AnyTokenizer, text: str) -> Tensor:
     """The mean activation (D,) over a text's tokens after block 1."""
     with capture(model, [1]) as seen:
         model.model(torch.tensor([tokenizer.encode(text)], device=model.lm_head.weight.device))

@@ -23,13 +23,13 @@ from minaxis.tiny.questions import (
     in_role,
 )
 from minaxis.tiny.world import World
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 
 def run_experiments(
     model: Transformer,
     base: Transformer,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     world: World,
     *,
     seed: int = 0,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from minaxis.axis import Axis
 from minaxis.hooks import capture
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = (208, 215, 223, 231, 195, 117, 39)  # orange (away) over white to blue (the Assistant)
@@ -34,7 +34,7 @@ def bars(projections: Tensor, low: float, high: float, *, width: int = 60) -> st
 
 
 def coloured(
-    tokenizer: Tokenizer, ids: Sequence[int], projections: Tensor, low: float, high: float
+    tokenizer: AnyTokenizer, ids: Sequence[int], projections: Tensor, low: float, high: float
 ) -> str:
     """The text. Each token's background shows where its projection lies from `low` to `high`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span tokens

@@ -29,7 +29,7 @@ MODULES = {
     "minaxis.scorecard": "minaxis.tiny.scorecard",
     "minaxis.stats": "minaxis.support.stats",
     "minaxis.train": "minaxis.tiny.training",
-    "minaxis.vocabulary": "minaxis.loading.vocabulary",
+    "minaxis.vocabulary": "minaxis.loading.tokenizer_json",
     "minaxis.weights": "minaxis.loading.models",
     "minaxis.world": "minaxis.tiny.world",
 }
@@ -38,6 +38,12 @@ _NAMES = {
     "minaxis.model": {
         "KVCache": "minaxis.KVCache",
         "RopeScaling": "minaxis.loading.rope_scaling.Llama3Scaling",
+    },
+    "minaxis.tokenizer": {
+        "GPT2": "minaxis.loading.byte_level.GPT2",
+        "PATTERNS": "minaxis.loading.byte_level.PATTERNS",
+        "byte_alphabet": "minaxis.loading.byte_level.byte_alphabet",
+        "spell": "minaxis.loading.byte_level.token_to_bytes",
     },
 }
 

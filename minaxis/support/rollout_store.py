@@ -3,33 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
-
-from torch import Tensor
+from typing import Any
 
 from minaxis.support.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 
-
-class Response(TypedDict):
-    """One response: what was asked, and what was said."""
-
-    system: str
-    question: str
-    text: str
-    ids: list[int]
-
-
-class _Activations(TypedDict):
-    responses: list[Response]  # N
-    mean: Tensor  # (N, L, D)
-    prompt_end: Tensor  # (N, L, D)
-    norm: Tensor  # (N, L)
-
-
-class Rollout(_Activations, total=False):
-    """The responses of one role and what was measured of them (see rollouts.py)."""
-
-    logprob: Tensor  # (N,); `replay` does not measure it
+# What `collect` and `replay` keep of one role with N responses:
+#   responses   N dicts: system, question, text, ids
+#   mean        (N, L, D)
+#   prompt_end  (N, L, D)
+#   norm        (N, L)
+#   logprob     (N,), which `replay` does not measure
+Rollout = dict[str, Any]
 
 
 class Rollouts(Mapping[str, Rollout]):

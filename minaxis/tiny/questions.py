@@ -20,7 +20,7 @@ from minaxis.roles import DEFAULT, Roles
 from minaxis.rollouts import collect, respond
 from minaxis.support.rollout_store import Rollouts
 from minaxis.tiny.world import ASSISTANT, Question, Reading, World
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 MAX_NEW_TOKENS = 56  # the longest reply of the world has fewer
 GROUPS = ("professional", "everyday", "fantastical")  # of characters
@@ -41,7 +41,7 @@ Requests = dict[str, list[Request]]  # part -> its requests
 
 def answer(
     model: Transformer,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     chats: Sequence[list[Message]],
     seed: int,
     *,
@@ -54,7 +54,7 @@ def answer(
         max_new_tokens=max_new_tokens, temperature=0.7, top_p=0.9, seed=seed
     )  # fmt: skip
     ids, activations = respond(model, tokenizer, prompts, noise, sampling, batch_size=128)
-    return [tokenizer.decode(i) for i in ids], activations.mean
+    return [tokenizer.decode(i) for i in ids], activations["mean"]
 
 
 def read_replies(
@@ -135,7 +135,7 @@ def roles_and_questions(world: World, seed: int = 0, samples: int = 2) -> tuple[
 
 
 def collect_tiny_rollouts(
-    model: Transformer, tokenizer: Tokenizer, world: World, seed: int = 0, samples: int = 2
+    model: Transformer, tokenizer: AnyTokenizer, world: World, seed: int = 0, samples: int = 2
 ) -> Rollouts:
     """Replies of every character and of the default Assistant.
 
@@ -161,7 +161,7 @@ def in_role(world: World, rollouts: Rollouts) -> dict[str, Tensor]:
 
 
 def fit_tiny_axis(
-    model: Transformer, tokenizer: Tokenizer, world: World, seed: int = 0, samples: int = 2
+    model: Transformer, tokenizer: AnyTokenizer, world: World, seed: int = 0, samples: int = 2
 ) -> tuple[Axis, Rollouts]:
     """An axis of the model as it is now, of its replies in role, and the rollouts behind it."""
     rollouts = collect_tiny_rollouts(model, tokenizer, world, seed, samples)

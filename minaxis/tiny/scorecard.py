@@ -24,7 +24,7 @@ from minaxis.tiny.measures import (
 )
 from minaxis.tiny.questions import collect_tiny_rollouts, correlations_with_s, in_role
 from minaxis.tiny.world import World
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
 CONVERSATION_TOPICS = ("arithmetic", "howto", "feelings", "selfhood")
 
@@ -53,7 +53,7 @@ class Scorecard:
 
 
 def measure(
-    model: Transformer, base: Transformer, tokenizer: Tokenizer, world: World, seed: int = 0
+    model: Transformer, base: Transformer, tokenizer: AnyTokenizer, world: World, seed: int = 0
 ) -> tuple[Scorecard, Axis]:
     """Everything that the tiny world's table shows, and the axis that it was measured with.
 

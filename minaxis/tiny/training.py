@@ -20,7 +20,7 @@ from minaxis.model import Transformer
 from minaxis.support.files import read_tensors, write_tensors
 from minaxis.support.progress import Progress
 from minaxis.tiny.world import World
-from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
+from minaxis.tokenizer import SMOLLM, Tokenizer, train_bpe
 
 IGNORE = -100  # a target on which no loss is taken
 MARKS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -162,7 +162,7 @@ def world_tokenizer(world: World, size: int, rng: Random) -> Tokenizer:
     texts = [m["content"] for d in dialogues for m in d]
     ranks = train_bpe(texts, size - len(MARKS))
     special = {mark: len(ranks) + i for i, mark in enumerate(MARKS)}
-    return Tokenizer(ranks, PATTERNS["smollm"], special, [special["<|end|>"]], TEMPLATE)
+    return Tokenizer(ranks, SMOLLM, special, stop=[special["<|end|>"]], chat_template=TEMPLATE)
 
 
 @dataclass

@@ -73,7 +73,7 @@ def test_answers_and_activations_equal_those_of_each_prompt_alone(tiny, tokenize
     for i, ((answer,), one) in enumerate(alone):
         assert answer == ids[i]
         for key in ("mean", "prompt_end", "norm", "logprob"):
-            a, b = getattr(one, key)[0], getattr(together, key)[i]
+            a, b = one[key][0], together[key][i]
             torch.testing.assert_close(a, b, equal_nan=True)
 
 

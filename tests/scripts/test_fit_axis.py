@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_weights import write_gguf
 
 from minaxis import Axis, Transformer
 
@@ -24,7 +23,7 @@ ROLES = {
 
 
 @pytest.fixture
-def world(tiny, tokenizer, tmp_path):
+def world(tiny, tokenizer, tmp_path, write_gguf):
     """A folder with a small model and roles, and the arguments that name them."""
     config = replace(tiny.config, max_position_embeddings=1024)
     model = Transformer(config)

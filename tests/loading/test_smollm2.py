@@ -2,13 +2,12 @@
 
 import importlib.util
 import os
-import random
 
 import pytest
 import torch
 
-from minaxis import KVCache, encode_chat, generate, load
-from minaxis.fast.prefix import pad_left
+from minaxis import KVCache, SamplingParams, encode_chat, generate, load
+from minaxis.generation import pad_left
 from minaxis.loading.models import find
 
 pytestmark = pytest.mark.slow
@@ -66,7 +65,7 @@ def test_logits_of_a_padded_batch_equal_transformers(ours, theirs, prompts):
 
 
 def test_greedy_continuations_equal_transformers(ours, theirs, prompts):
-    answers = generate(*ours, prompts, max_new_tokens=64, temperature=0)
+    answers = generate(*ours, prompts, SamplingParams(max_new_tokens=64, temperature=0))
     for prompt, answer in zip(prompts, answers, strict=True):
         expected = theirs[0].generate(
             torch.tensor([prompt]), max_new_tokens=64, do_sample=False,
@@ -76,7 +75,7 @@ def test_greedy_continuations_equal_transformers(ours, theirs, prompts):
         assert answer == expected
 
 
-def test_token_ids_equal_the_models_own_tokenizer(ours, theirs):
+def test_token_ids_equal_the_models_own_tokenizer(ours, theirs, corpus):
     """transformers converts this GGUF without the digit splitting that the file declares
     (`tokenizer.ggml.pre` = smollm) and that the model was trained with; we put it back."""
     from tokenizers import pre_tokenizers
@@ -88,40 +87,14 @@ def test_token_ids_equal_the_models_own_tokenizer(ours, theirs):
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
         ]
     )
-    strings = corpus()
-    assert len(strings) >= 1000
+    assert len(corpus) >= 1000
     special = set(ours[1].special)
-    for text in strings:
+    for text in corpus:
         assert not any(s in text for s in special)
         expected = tokenizer.encode(text, add_special_tokens=False).ids
         assert ours[1].encode(text) == expected, repr(text)
         dropped = any(b not in ours[1].ranks for b in (bytes([b]) for b in text.encode()))
         assert dropped or ours[1].decode(expected) == text
-
-
-def corpus() -> list[str]:
-    """Strings of many scripts, emoji, digits, runs of white space, code; and mixtures of them."""
-    pieces = [
-        "The quick brown fox can't jump; they'll see it's 12:45, won't they?", "ALL CAPS WE'VE",
-        "Zażółć gęślą jaźń", "Ça où élève naïf", "Größe, Straße, Übermut", "Ελλάδα και θάλασσα",
-        "Съешь ещё этих булок", "שלום עולם", "مرحبا بالعالم", "नमस्ते दुनिया", "สวัสดีชาวโลก",
-        "こんにちは世界", "你好，世界。", "안녕하세요 세계", "ქართული ენა", "Հայերեն",
-        "ቋንቋ", "ភាសាខ្មែរ",
-        "👍🏽 👨‍👩‍👧‍👦 🇯🇵 😀😀", "①②③ Ⅷ ½ ²³ ٣٤٥ १२३", "e = mc², π ≈ 3.14159, ∑ x_i ≤ ∞",
-        "1234567890", "3.5e-10", "0x1F", " 42", "  42", "a1b22c333", "v2.0.1", "\t7", "\n\n8",
-        " ", "  ", "     ", "\n", "\n\n\n", "\t\t", " \n \n", "\r\n", "\u00a0\u00a0x", "\u3000全角",
-        "def f(x):\n    return x ** 2\n\n\nprint(f(3))\n", "for (int i=0; i<10; ++i) { a[i] = i; }",
-        "<div class='x'>&amp;</div>", "SELECT * FROM t WHERE id=5;", "https://example.org/a?b=1#c",
-        "{\"key\": [1, 2, {\"n\": null}]}", "--flag=value -x", "C:\\path\\file", "$5.00 €3 ¥900",
-        "don't 'tis 'll 's ''", "word\u0301 combining", "zero\u200bwidth", "\ufeffbom", "a\u2028b",
-        "...!!!???", "------", "====", "###", "@user #tag", "(((nested)))", "I’m “curly” – yes…",
-    ]  # fmt: skip
-    rng = random.Random(0)
-    mixed = [
-        "".join(rng.choice(pieces) + rng.choice(["", " ", "  ", "\n", "5"]) for _ in range(3))
-        for _ in range(1200)
-    ]
-    return pieces + mixed
 
 
 def test_rendered_chats_equal_transformers(ours, theirs):
@@ -142,13 +115,13 @@ def test_rendered_chats_equal_transformers(ours, theirs):
             )
             # the special tokens of the text, and between them ordinary text
             expected = theirs[1].backend_tokenizer.encode(text, add_special_tokens=False).ids
-            assert encode_chat(ours[1], messages, prompt) == expected
+            ids = encode_chat(ours[1], messages, add_generation_prompt=prompt)
+            assert ids == expected
 
 
 def test_an_answer_does_not_depend_on_its_batch(ours, prompts):
     many = (prompts * 8)[:64]
-    together = generate(*ours, many, max_new_tokens=12, temperature=0)
+    greedy = SamplingParams(max_new_tokens=12, temperature=0)
+    together = generate(*ours, many, greedy)
     assert together[:8] == together[8:16]
-    assert [generate(*ours, [p], max_new_tokens=12, temperature=0)[0] for p in prompts] == (
-        together[:8]
-    )
+    assert [generate(*ours, [p], greedy)[0] for p in prompts] == (together[:8])

@@ -1,13 +1,12 @@
-"""Vocabularies in each family's real configuration, trained on the spot, against `tokenizers`."""
+"""Vocabularies with each family's settings, trained on the spot, compared with `tokenizers`."""
 
 import json
 import random
 
 import pytest
-from test_open_model import corpus
 
-from minaxis.loading.vocabulary import read_tokenizer_json
-from minaxis.tokenizer import PATTERNS
+from minaxis.loading.byte_level import PATTERNS
+from minaxis.loading.tokenizer_json import read_tokenizer_json
 
 tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
@@ -16,13 +15,12 @@ SETTINGS = {"chat_template": None, "stop": [], "bos": None, "eos": None}
 
 
 @pytest.fixture(scope="module")
-def strings():
+def strings(corpus):
     """Many scripts, and words over few letters, which merge in many overlapping ways."""
     rng = random.Random(1)
     words = ["".join(rng.choices("aabcde ", k=rng.randint(2, 16))) for _ in range(1000)]
-    found = corpus() + words
-    assert len(found) >= 2000
-    return found
+    assert len(corpus + words) >= 2000
+    return corpus + words
 
 
 def split(pattern):
@@ -78,13 +76,13 @@ def assert_equal_ids(data, strings):
         expected = theirs.encode(text, add_special_tokens=False).ids
         assert ours.encode(text) == expected, repr(text)
         assert ours.decode(expected) == theirs.decode(expected, skip_special_tokens=False)
-        spelled = b"".join(map(ours.token_bytes, expected)).decode(errors="replace")
-        assert spelled.lstrip() == ours.decode(expected).lstrip()
+        joined = b"".join(map(ours.token_bytes, expected)).decode(errors="replace")
+        assert joined.lstrip() == ours.decode(expected).lstrip()
     return ours
 
 
 @pytest.mark.parametrize("kind", [gpt2, smollm2, llama3, qwen])
-def test_byte_level_ids_equal_the_librarys(kind, strings):
+def test_byte_level_ids_equal_those_of_the_library_tokenizers(kind, strings):
     data = byte_level(kind, strings[::2])
     ours = assert_equal_ids(data, strings)
     assert ours.ids is None  # numbered in order of merging, as trained
@@ -92,7 +90,7 @@ def test_byte_level_ids_equal_the_librarys(kind, strings):
     assert sum(len(token) > 1 for token, i in ours.ranks.items() if i in used) > 150
 
 
-def test_ids_that_are_not_in_order_of_merging_are_kept(strings):
+def test_ids_that_are_not_in_the_order_of_merging_are_kept(strings):
     data = byte_level(qwen, strings)
     vocab = data["model"]["vocab"]
     names = [t for t in vocab if t not in ("<|a|>", "<|b|>")]
@@ -102,21 +100,21 @@ def test_ids_that_are_not_in_order_of_merging_are_kept(strings):
     assert assert_equal_ids(data, strings).ids is not None
 
 
-def test_every_way_to_make_a_token_may_be_listed_as_llama_3_does(strings):
+def test_every_merge_that_makes_a_token_may_be_listed_as_in_llama_3(strings):
     data = byte_level(llama3, strings)
     model = data["model"]
     merges = []
     for token in sorted(model["vocab"], key=model["vocab"].get):
-        ways = [(token[:i], token[i:]) for i in range(1, len(token))]
-        merges += [[a, b] for a, b in ways if a in model["vocab"] and b in model["vocab"]]
+        splits = [(token[:i], token[i:]) for i in range(1, len(token))]
+        merges += [[a, b] for a, b in splits if a in model["vocab"] and b in model["vocab"]]
     assert len(merges) > len(model["merges"])
     model["merges"], model["ignore_merges"] = merges, True
     assert_equal_ids(data, strings)
 
 
 @pytest.mark.parametrize("ignore_merges", [True, False])
-def test_a_token_that_no_merge_makes(strings, ignore_merges):
-    """As a whole word it is one id, but only in a vocabulary that ignores merges for these."""
+def test_a_token_that_no_merge_makes_is_used_only_if_merges_are_ignored(strings, ignore_merges):
+    """Then a word that is this token as a whole is one id."""
     data = byte_level(llama3, strings)
     data["model"]["vocab"]["wombat"] = 700
     data["model"]["ignore_merges"] = ignore_merges
@@ -125,8 +123,8 @@ def test_a_token_that_no_merge_makes(strings, ignore_merges):
     assert ours.decode([700]) == "wombat"
 
 
-def test_a_token_whose_merges_never_get_there():
-    """Its merge is listed, but others come first: as a whole word too it is several ids."""
+def test_a_token_whose_merge_is_always_preceded_by_others_is_never_used():
+    """Its merge is listed, but others come first: even a whole word is several ids."""
     data = byte_level(gpt2, ["x"], size=258)
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     for a, b in (("a", "b"), ("d", "e"), ("b", "c"), ("bc", "de"), ("a", "bcde")):
@@ -137,7 +135,7 @@ def test_a_token_whose_merges_never_get_there():
     assert ours.decode([vocab["abcde"]]) == "abcde"
 
 
-def test_bytes_that_the_vocabulary_lacks_are_dropped_or_unknown(strings):
+def test_bytes_that_the_vocabulary_lacks_are_left_out_or_unknown(strings):
     data = byte_level(gpt2, ["only a few letters"], size=300)
     model = data["model"]
     model["vocab"] = {t: i for t, i in model["vocab"].items() if t not in ("é", "Ã", "z", "Q")}
@@ -146,24 +144,24 @@ def test_bytes_that_the_vocabulary_lacks_are_dropped_or_unknown(strings):
         assert_equal_ids(data, [*strings, "Quiz", "zzé"])
 
 
-def test_merges_that_rank_alone_cannot_tell_are_an_error():
+def test_merges_that_ranks_alone_cannot_express_are_an_error():
     data = byte_level(gpt2, ["aa"], size=258)
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     for a, b in (("b", "c"), ("a", "b"), ("ab", "c")):  # "abc" would come from a + bc
         vocab[a + b] = max(vocab.values()) + 1
         merges.append([a, b])
-    with pytest.raises(ValueError, match=r"token \d+ \(b'abc'\) cannot be told by rank"):
+    with pytest.raises(ValueError, match=r"token \d+ \(b'abc'\) cannot be expressed by ranks"):
         read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
 
 
-def test_text_is_brought_to_the_normal_form_of_the_vocabulary():
+def test_text_is_converted_to_the_normal_form_of_the_vocabulary():
     data = byte_level(qwen, ["plain"], size=260)
     ours = read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
     assert ours.encode("e\u0301 \u212b") == ours.encode("\u00e9 \u00c5")
 
 
 def gemma(texts, first=None):
-    """The content of a tokenizer.json in SentencePiece's manner, with fallback to bytes."""
+    """The content of a tokenizer.json as SentencePiece writes it, with fallback to bytes."""
     tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<u>"))
     if first:  # Mistral 7B and Llama 2: the start of the text gets a space
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=first, split=False)
@@ -183,15 +181,16 @@ def gemma(texts, first=None):
     vocab = data["model"]["vocab"]
     vocab.update({t: len(vocab) + i for i, t in enumerate(fallback)})
     runs = ["\n\n", "\n\n\n", "\u2581\u2581\u2581", "<h1>"]  # ordinary text, as Gemma has them
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    ordinary = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     data["added_tokens"] += [
-        {"id": len(vocab) + i, "content": t, "special": False, **plain} for i, t in enumerate(runs)
+        {"id": len(vocab) + i, "content": t, "special": False, **ordinary}
+        for i, t in enumerate(runs)
     ]
     return data
 
 
 @pytest.mark.parametrize("first", [None, "first", "always", "never"])
-def test_ids_of_sentencepiece_vocabularies_equal_the_librarys(strings, first):
+def test_sentencepiece_ids_equal_those_of_the_library_tokenizers(strings, first):
     data = gemma(strings, first)
     more = ["<h1>Title</h1>\n\n\nText", "a\n\nb", "\u2581\u2581\u2581"]
     ours = assert_equal_ids(data, strings + more)
@@ -200,7 +199,7 @@ def test_ids_of_sentencepiece_vocabularies_equal_the_librarys(strings, first):
     assert ours.special["<turn>"] == data["model"]["vocab"]["<turn>"]
 
 
-def test_what_follows_a_special_token_is_not_the_start_of_a_text(strings):
+def test_text_after_a_special_token_is_not_encoded_as_the_start_of_a_text(strings):
     data = gemma(strings, "first")
     ours = read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
     theirs = tokenizers.Tokenizer.from_str(json.dumps(data))
@@ -219,7 +218,7 @@ def changed(data, path, value):
     return data
 
 
-PLAIN = {"id": 900, "special": False, "single_word": False, "lstrip": False, "rstrip": False}
+ORDINARY = {"id": 900, "special": False, "single_word": False, "lstrip": False, "rstrip": False}
 
 
 @pytest.mark.parametrize(
@@ -240,12 +239,12 @@ PLAIN = {"id": 900, "special": False, "single_word": False, "lstrip": False, "rs
         (("pre_tokenizer", "pretokenizers", 1, "add_prefix_space"), True, "settings are unsupp"),
         (("pre_tokenizer",), {"type": "Whitespace"}, "falls back to bytes"),
         (("added_tokens", 0, "lstrip"), True, "strips its surroundings"),
-        (("added_tokens",), [PLAIN | {"content": "    "}], "stands for ordinary text"),
+        (("added_tokens",), [ORDINARY | {"content": "    "}], "stands for ordinary text"),
         (("added_tokens",), [{"id": 1}], "not a tokenizer.json"),
         (("model",), None, "not a tokenizer.json"),
     ],
 )
-def test_a_part_that_minaxis_does_not_have_is_an_error(path, value, message):
+def test_a_part_that_minaxis_does_not_have_is_an_error_that_names_it(path, value, message):
     data = changed(byte_level(llama3, ["some text"], size=262), path, value)
     with pytest.raises(ValueError, match=r"^here\.json: .*(" + message + ")"):
         read_tokenizer_json(data, "here.json", **SETTINGS)

@@ -1,18 +1,19 @@
-"""Every family against Hugging Face transformers: tiny random models, saved there, loaded here."""
+"""Every family compared with transformers: tiny random models, saved there and loaded here."""
 
 import pytest
 import torch
+from torch import nn
 
-from minaxis import generate, load
-from minaxis.fast.prefix import pad_left
+from minaxis import KVCache, SamplingParams, generate, load
+from minaxis.generation import pad_left
 
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 300.0, "factor": 4.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
 }  # fmt: skip
 
-# Odd sizes on purpose: head width other than D/H, 1, 2 and H key heads, a vocabulary that is no
-# multiple of 8. Texts are 48 tokens: past the sliding windows and the original rope length.
+# Odd sizes on purpose: head widths other than D/H; 1, 2 and H key heads; vocabularies that are not
+# multiples of 8. Texts are 48 tokens: longer than the sliding windows and the original context.
 MODELS = {
     "llama": ("Llama", {}),
     "llama, multi-query, tied": (
@@ -77,7 +78,7 @@ def test_logits_equal_transformers(pair):
     assert expected.std() > 0.3
     torch.testing.assert_close(ours(ids), expected, atol=1e-4, rtol=0)
 
-    cache = ours.new_cache(3, 48)
+    cache = KVCache(ours.config, 3, 48)
     parts = [ours(part, cache) for part in ids.tensor_split((5, 6, 7, 30), 1)]
     torch.testing.assert_close(torch.cat(parts, 1), expected, atol=1e-4, rtol=0)
 
@@ -93,7 +94,7 @@ def test_logits_of_a_padded_batch_equal_transformers(pair):
     ).logits
     torch.testing.assert_close(ours(ids, padding=padding)[real], expected[real], atol=1e-4, rtol=0)
 
-    cache = ours.new_cache(3, 48)
+    cache = KVCache(ours.config, 3, 48)
     parts = [ours(part, cache, padding) for part in ids.tensor_split((20, 21, 46), 1)]
     torch.testing.assert_close(torch.cat(parts, 1)[real], expected[real], atol=1e-4, rtol=0)
 
@@ -101,16 +102,16 @@ def test_logits_of_a_padded_batch_equal_transformers(pair):
 def test_greedy_continuations_equal_transformers(pair):
     theirs, ours, tokenizer = pair
     prompts = [list(range(3, 3 + n)) for n in (21, 4, 13)]
-    answers = generate(ours, tokenizer, prompts, max_new_tokens=24, temperature=0)
+    answers = generate(ours, tokenizer, prompts, SamplingParams(max_new_tokens=24, temperature=0))
     for prompt, answer in zip(prompts, answers, strict=True):
-        said = theirs.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)
-        expected = said[0, len(prompt) :].tolist()
+        whole = theirs.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)
+        expected = whole[0, len(prompt) :].tolist()
         assert answer == expected[:-1] if expected[-1] == 2 else answer == expected
 
 
 @torch.inference_mode()
 def test_logits_in_bfloat16_are_as_close_as_transformers(hugging):
-    """Against float32, our rounding is no worse than theirs (within a factor of two)."""
+    """Compared with float32, our rounding is no worse than theirs (within a factor of two)."""
     for family in ("Llama", "Qwen3", "Gemma2"):
         theirs, folder = hugging(family, head_dim=10)
         ids = torch.arange(3, 51)[None]
@@ -122,7 +123,7 @@ def test_logits_in_bfloat16_are_as_close_as_transformers(hugging):
 
 
 def test_random_weights_before_training_are_reproducible(pair):
-    """`initialise` works for every family: norms do nothing, biases are zero."""
+    """`initialise` works for every family: norms have no effect, biases are zero."""
     _, ours, _ = pair
     control = type(ours)(ours.config).initialise(torch.Generator().manual_seed(0))
     again = type(ours)(ours.config).initialise(torch.Generator().manual_seed(0))
@@ -132,3 +133,42 @@ def test_random_weights_before_training_are_reproducible(pair):
     x = torch.randn(2, ours.config.hidden_size)
     rms = x.square().mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(control.model.norm(x), x / rms, atol=1e-4, rtol=1e-4)
+
+
+class Wrapper(nn.Module):
+    """In the place of another module, as LoRA wraps a Linear."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x)
+
+
+@torch.inference_mode()
+def test_hooks_on_every_submodule_fire_and_replaced_linears_are_called(pair):
+    _, ours, _ = pair
+    ids = torch.arange(3, 9)[None]
+    expected = ours(ids)
+    linears = {name: m for name, m in ours.named_modules() if isinstance(m, nn.Linear)}
+    wrappers = {name: Wrapper(linear) for name, linear in linears.items()}
+    for name, wrapper in wrappers.items():
+        parent, _, attribute = name.rpartition(".")
+        setattr(ours.get_submodule(parent), attribute, wrapper)
+    calls = {}
+    for name, module in ours.named_modules():
+        if not isinstance(module, nn.ModuleList):
+            calls[name] = 0
+
+            def count(module, args, output, name=name):
+                calls[name] += 1
+
+            module.register_forward_hook(count)
+    cache = KVCache(ours.config, 1, 6)
+    passes = [ours(part, cache) for part in ids.split((4, 1, 1), 1)]
+    torch.testing.assert_close(torch.cat(passes, 1), expected, atol=1e-4, rtol=0)
+    assert len(wrappers) == 4 * 7 + 1
+    assert {wrapper.calls for wrapper in wrappers.values()} == {3}
+    assert set(calls.values()) == {3}

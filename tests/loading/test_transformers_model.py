@@ -1,10 +1,11 @@
-"""Reading, steering and capping a transformers model, beside ours with the same weights."""
+"""Reading, steering and capping a transformers model, compared with ours of the same weights."""
 
 import pytest
 import torch
 from torch import nn
 
 from minaxis import (
+    SamplingParams,
     capping,
     capture,
     collect,
@@ -19,6 +20,7 @@ from minaxis import (
 
 ROLES = {"default": ["", "You are {model_name}."], "ghost": ["Boo."], "whale": ["Sing, deep."]}
 QUESTIONS = ["the theme?", "Who are you, of the theatre?", "x"]
+GREEDY = SamplingParams(max_new_tokens=16, temperature=0)
 CLOSE = {"atol": 1e-4, "rtol": 1e-4, "equal_nan": True}  # NaN: a response without a token
 FAMILIES = [
     ("Llama", {}),
@@ -41,7 +43,7 @@ def pair(request, hugging):
 @pytest.fixture
 def rollouts(pair):
     _, ours, tokenizer = pair
-    return collect(ours, tokenizer, ROLES, QUESTIONS, max_new_tokens=12)
+    return collect(ours, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=12))
 
 
 def by_generate(model, prompt):
@@ -56,44 +58,45 @@ def test_capped_and_steered_tokens_equal_ours(pair, rollouts):
     prompts = [encode_chat(tokenizer, [{"role": "user", "content": q}]) for q in QUESTIONS]
 
     def both():
-        said = generate(ours, tokenizer, prompts, max_new_tokens=16, temperature=0)
-        assert [by_generate(theirs, p) for p in prompts] == said
-        assert generate(theirs, tokenizer, prompts, max_new_tokens=16, temperature=0) == said
-        return said
+        answers = generate(ours, tokenizer, prompts, GREEDY)
+        assert [by_generate(theirs, p) for p in prompts] == answers
+        assert generate(theirs, tokenizer, prompts, GREEDY) == answers
+        return answers
 
-    plain = both()
-    with capping(theirs, axis, [1, 2], 100), capping(ours, axis, [1, 2], 100):
-        assert both() != plain
+    baseline = both()
+    caps = {"layers": [1, 2], "percentile": 100}
+    with capping(theirs, axis, **caps), capping(ours, axis, **caps):
+        assert both() != baseline
     with steering(theirs, axis, -1), steering(ours, axis, -1):
-        assert both() != plain
-    assert both() == plain
+        assert both() != baseline
+    assert both() == baseline
 
 
 def test_collect_and_replay_equal_ours(pair):
     theirs, ours, tokenizer = pair
     tokenizer.stop = list(range(0, 277, 11))  # so that some responses end early
-    rollouts = collect(ours, tokenizer, ROLES, QUESTIONS, max_new_tokens=12)
-    found = collect(theirs, tokenizer, ROLES, QUESTIONS, max_new_tokens=12)
-    assert found.meta == rollouts.meta  # the axis of one is an axis of the other
-    again = replay(theirs, tokenizer, found)
+    rollouts = collect(ours, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=12))
+    other = collect(theirs, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=12))
+    assert other.meta == rollouts.meta  # the axis of one is an axis of the other
+    again = replay(theirs, tokenizer, other)
     lengths = set()
     for role in ROLES:
-        mine, yours = rollouts[role], found[role]
+        mine, yours = rollouts[role], other[role]
         assert [r["ids"] for r in yours["responses"]] == [r["ids"] for r in mine["responses"]]
-        for key in ("mean", "start", "norm", "logprob"):
+        for key in ("mean", "prompt_end", "norm", "logprob"):
             torch.testing.assert_close(yours[key], mine[key], **CLOSE)
-        for key in ("mean", "start", "norm"):
+        for key in ("mean", "prompt_end", "norm"):
             torch.testing.assert_close(again[role][key], mine[key], **CLOSE)
         lengths |= {len(r["ids"]) for r in mine["responses"]}
     assert len(lengths) > 3  # rows left the cache
-    scores, threshold = judge(theirs, tokenizer, found)
+    scores, threshold = judge(theirs, tokenizer, other)
     expected, level = judge(ours, tokenizer, rollouts)
     torch.testing.assert_close(scores["whale"], expected["whale"], **CLOSE)
     assert threshold == pytest.approx(level, abs=1e-4)
 
 
 @torch.inference_mode()
-def test_capture_sees_what_ours_sees_and_hooks_are_gone_after(pair):
+def test_captured_activations_equal_ours_and_no_hook_is_left(pair):
     theirs, ours, _ = pair
     ids = torch.arange(3, 33).view(2, 15)
     with capture(theirs) as seen, capture(ours) as expected:
@@ -115,7 +118,7 @@ def test_an_axis_of_another_model_is_an_error_that_names_both(pair, rollouts):
         pass
 
 
-def test_an_architecture_that_minaxis_does_not_have(hugging, byte_tokenizer):
+def test_an_architecture_that_minaxis_does_not_have_works(hugging, byte_tokenizer):
     """GPT-2: learned positions, blocks in another place; there is nothing of ours to compare."""
     transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
     config = transformers.GPT2Config(
@@ -126,16 +129,17 @@ def test_an_architecture_that_minaxis_does_not_have(hugging, byte_tokenizer):
     _, folder = hugging("Llama")
     _, tokenizer = load(folder, device="cpu")
     prompts = [[5, 6, 7, 8, 9], [10, 11], [12]]
-    said = generate(model, tokenizer, prompts, max_new_tokens=16, temperature=0)
-    assert said == [by_generate(model, p) for p in prompts]
-    found = collect(model, tokenizer, ROLES, QUESTIONS, max_new_tokens=8)
-    again = replay(model, tokenizer, found)
-    assert found.meta["model"] == "unnamed"
-    torch.testing.assert_close(again["ghost"]["mean"], found["ghost"]["mean"], atol=1e-4, rtol=1e-4)
-    with capping(model, fit_axis(found)):
-        generate(model, tokenizer, prompts, max_new_tokens=2)
+    answers = generate(model, tokenizer, prompts, GREEDY)
+    assert answers == [by_generate(model, p) for p in prompts]
+    rollouts = collect(model, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=8))
+    again = replay(model, tokenizer, rollouts)
+    assert rollouts.meta["model"] == "unnamed"
+    expected = rollouts["ghost"]["mean"]
+    torch.testing.assert_close(again["ghost"]["mean"], expected, atol=1e-4, rtol=1e-4)
+    with capping(model, fit_axis(rollouts)):
+        generate(model, tokenizer, prompts, SamplingParams(max_new_tokens=2))
 
 
-def test_anything_else_is_an_error():
+def test_a_module_that_is_not_a_language_model_is_an_error():
     with pytest.raises(ValueError, match=r"expected a minaxis Transformer or .* got Linear"):
         generate(nn.Linear(2, 2), None, [[1]])

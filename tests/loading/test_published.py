@@ -1,4 +1,4 @@
-"""The paper's published files: what they are read into, and what is refused."""
+"""The paper's published files: what they become, and what is refused."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def random(*shape, seed=0):
 
 @pytest.fixture
 def published(tiny, tmp_path):
-    """A synthetic capping_config.pt for `tiny`, as the authors' looks, and its content."""
+    """A synthetic capping_config.pt for `tiny`, in the authors' form, and its content."""
     vectors = {
         f"layer_{layer}/contrast_{n}": {"layer": layer, "vector": random(WIDTH, seed=7 * layer + n)}
         for layer in range(LAYERS)
@@ -45,7 +45,7 @@ def published(tiny, tmp_path):
 
 
 @torch.no_grad()
-def by_the_reference_formula(model, config, experiment):
+def reference_formula(model, config, experiment):
     """Hidden states and logits under the authors' rule: a ceiling along the stored vector."""
     (chosen,) = [e for e in config["experiments"] if e["id"] == experiment]
     handles = []
@@ -69,16 +69,16 @@ def by_the_reference_formula(model, config, experiment):
 @pytest.mark.parametrize("experiment", ["layers_1:3-p0.25", "two at one layer"])
 def test_published_caps_equal_the_reference_formula(tiny, published, experiment):
     path, content = published
-    expected, logits = by_the_reference_formula(tiny, content, experiment)
+    expected, logits = reference_formula(tiny, content, experiment)
     config = CappingConfig.load(path)
     with capping(tiny, config, experiment=experiment), capture(tiny) as seen:
         ours = tiny(IDS)
-    with capture(tiny) as plain:
+    with capture(tiny) as baseline:
         tiny(IDS)
     for layer in range(LAYERS):
         torch.testing.assert_close(seen[layer], expected[layer], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours, logits, atol=1e-5, rtol=1e-5)
-    moved = (plain[1] - seen[1]).abs().amax(-1) > 1e-3
+    moved = (baseline[1] - seen[1]).abs().amax(-1) > 1e-3
     assert moved.any()
     assert not moved.all()
 
@@ -142,12 +142,12 @@ def write(folder, wrapped):
         more = {"metadata": {"model": "random"}} if key == "axis" else {"type": "mean", "role": "x"}
         torch.save({key: tensor, **more} if wrapped else tensor, path)
 
-    numbers = [random(LAYERS, WIDTH, seed=i).bfloat16() for i in range(4)]
-    save(folder / "assistant_axis.pt", "axis", numbers[0])
-    save(folder / "default_vector.pt", "vector", numbers[1])
-    save(folder / "role_vectors" / "pirate.pt", "vector", numbers[2])
-    save(folder / "role_vectors" / "ghost.pt", "vector", numbers[3])
-    return [n.float() for n in numbers]
+    vectors = [random(LAYERS, WIDTH, seed=i).bfloat16() for i in range(4)]
+    save(folder / "assistant_axis.pt", "axis", vectors[0])
+    save(folder / "default_vector.pt", "vector", vectors[1])
+    save(folder / "role_vectors" / "pirate.pt", "vector", vectors[2])
+    save(folder / "role_vectors" / "ghost.pt", "vector", vectors[3])
+    return [n.float() for n in vectors]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -166,7 +166,7 @@ def test_a_published_folder_becomes_an_axis(tiny, tmp_path, wrapped):
     assert torch.equal(alone.vectors, axis)
 
 
-def test_a_published_axis_without_thresholds_says_so(tiny, tmp_path):
+def test_capping_with_a_published_axis_that_has_no_thresholds_is_an_error(tiny, tmp_path):
     write(tmp_path / "m", False)
     with (
         pytest.raises(ValueError, match="no calibration projections"),
@@ -185,7 +185,7 @@ class Bomb:
 @pytest.mark.parametrize(
     "file", ["assistant_axis.pt", "default_vector.pt", "role_vectors/ghost.pt"]
 )
-def test_a_published_file_that_holds_code_or_another_shape_is_refused(tmp_path, monkeypatch, file):
+def test_a_published_file_with_code_or_another_shape_is_refused(tmp_path, monkeypatch, file):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "m", False)
     torch.save(Bomb(), tmp_path / "m" / file)
@@ -205,7 +205,7 @@ def test_a_published_file_that_holds_code_or_another_shape_is_refused(tmp_path, 
         Axis.load(tmp_path / "m")
 
 
-def test_a_capping_config_that_holds_code_is_refused(tmp_path, monkeypatch):
+def test_a_capping_config_with_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"vectors": {}, "experiments": Bomb()}, "capping_config.pt")
     with pytest.raises(ValueError, match="refused"):

@@ -1,0 +1,148 @@
+"""The byte-level vocabularies of open models, as tiktoken needs them.
+
+Three things differ between a model file and tiktoken. The file writes each byte as a printable
+character (`BYTE_ALPHABET`). It names the pattern that cuts text into words (`PATTERNS`). And it may
+list which *pairs* of pieces merge, where tiktoken has one rank for each token (`merge_ranks`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from minaxis.tokenizer import SMOLLM, Tokenizer
+
+# GPT-2's pattern. A run of white space leaves its last space to the word that follows.
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Llama 3 keeps up to three digits together, and punctuation takes the line breaks after it.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")  # every digit alone
+# How text is cut into words, by the name in a GGUF file (`tokenizer.ggml.pre`).
+PATTERNS = {"gpt-2": GPT2, "smollm": SMOLLM, "llama-bpe": _LLAMA3, "qwen2": _QWEN2}
+
+
+def byte_alphabet() -> dict[str, int]:
+    """Printable character -> byte: how byte-level vocabularies write bytes (GPT-2's table).
+
+    Printable Latin-1 characters stand for themselves; the 68 other bytes are written from 256 on.
+    """
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    alphabet = {chr(b): b for b in printable}
+    alphabet.update({chr(256 + i): b for i, b in enumerate(others)})
+    return alphabet
+
+
+BYTE_ALPHABET = byte_alphabet()
+
+
+def token_to_bytes(token: str, i: int) -> bytes:
+    """The bytes of a token that is written in the byte alphabet; i is its id, for the error."""
+    try:
+        return bytes(BYTE_ALPHABET[c] for c in token)
+    except KeyError as e:
+        raise ValueError(
+            f"token {i} ({token!r}) is not byte-level BPE: character {e.args[0]!r} "
+            "stands for no byte"
+        ) from None
+
+
+def byte_level_tokenizer(
+    tokens: Sequence[str],
+    special: Iterable[int],
+    pre: str,
+    *,
+    stop: Iterable[int] = (),
+    chat_template: str | None = None,
+    bos: int | None = None,
+    eos: int | None = None,
+) -> Tokenizer:
+    """A tokenizer from a list of tokens in the byte alphabet, as GGUF files contain it.
+
+    Args:
+        tokens: the vocabulary. A token's position is its id, and also its rank.
+        special: ids of the special tokens among them.
+        pre: the name of the pattern that cuts text into words, a key of `PATTERNS`.
+        stop, chat_template, bos, eos: as for `Tokenizer`.
+
+    Raises:
+        ValueError: an unknown pattern, or a token that is not written in the byte alphabet.
+    """
+    if pre not in PATTERNS:
+        raise ValueError(
+            f"pre-tokenisation {pre!r} is unknown: minaxis has {', '.join(PATTERNS)}. "
+            "Add its regular expression to PATTERNS in minaxis/loading/byte_level.py"
+        )
+    control = sorted(set(special))
+    ranks = {token_to_bytes(t, i): i for i, t in enumerate(tokens) if i not in control}
+    return Tokenizer(
+        ranks,
+        PATTERNS[pre],
+        {tokens[i]: i for i in control},
+        stop=stop,
+        chat_template=chat_template,
+        bos=bos,
+        eos=eos,
+    )
+
+
+def merge_ranks(
+    merges: Sequence[tuple[bytes, bytes]], ids: Mapping[bytes, int], *, ignore_merges: bool = False
+) -> dict[bytes, int]:
+    """token -> rank, with which tiktoken merges exactly as a list of merges says.
+
+    The list says which *pairs* merge. tiktoken merges any pair whose bytes together are a token.
+    Both agree if every token, merged from its bytes by tiktoken's rule, is made from a pair of the
+    list: what happens inside a token's bytes before the token is whole does not depend on the text
+    around it, so no other pair can produce that token in any text.
+
+    Args:
+        merges: pairs of pieces; an earlier pair merges first.
+        ids: token bytes -> id, the whole vocabulary.
+        ignore_merges: a word that is a token as a whole is that token, whatever the merges say.
+
+    Raises:
+        ValueError: a merge that makes no token, or merges that no ranks of tokens can express.
+    """
+    order: dict[bytes, int] = {}  # token -> rank
+    listed: dict[tuple[bytes, bytes], int] = {}  # pair -> rank at which it is listed
+    for a, b in merges:
+        token = a + b
+        if token not in ids:
+            raise ValueError(f"the merge {a!r} + {b!r} makes no token of the vocabulary")
+        if token not in order:
+            order[token] = 256 + len(order)
+        # Llama 3 lists every pair that makes a token, one after the other: they share its rank. A
+        # pair that is listed later has a rank of its own, which tiktoken cannot express.
+        listed.setdefault((a, b), order[token] if 255 + len(order) == order[token] else -1)
+    by_id = sorted(ids, key=ids.__getitem__)
+    ranks = {token: rank for rank, token in enumerate(t for t in by_id if len(t) == 1)} | order
+    if ignore_merges:
+        unlisted = [token for token in by_id if token not in ranks]
+        ranks |= {token: 256 + len(order) + i for i, token in enumerate(unlisted)}
+    for token in [token for token in ranks if len(token) > 1]:
+        pieces = _last_merge(token, ranks)
+        if len(pieces) == 2 and listed.get((pieces[0], pieces[1])) != ranks[token]:
+            raise ValueError(
+                f"the merges of token {ids[token]} ({token!r}) cannot be expressed by ranks alone, "
+                "so tiktoken would encode other ids"
+            )
+        if len(pieces) > 2 and not ignore_merges:
+            del ranks[token]  # no merge makes it, but tiktoken looks up whole words first
+    return ranks
+
+
+def _last_merge(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
+    """The two pieces whose merge makes a token, when tiktoken merges its bytes, lowest rank first.
+
+    More than two pieces where the merges stop before the token is whole.
+    """
+    pieces = [token[i : i + 1] for i in range(len(token))]
+    while len(pieces) > 2:
+        pairs = [ranks.get(a + b, float("inf")) for a, b in pairwise(pieces)]
+        first = pairs.index(min(pairs))
+        if pairs[first] == float("inf"):
+            break
+        pieces[first : first + 2] = [pieces[first] + pieces[first + 1]]
+    return pieces

@@ -1,0 +1,77 @@
+"""Tokenizers that run on the library `tokenizers`: SentencePiece's vocabularies.
+
+Gemma, Llama 2 and Mistral 7B have them. They merge characters, not bytes, and fall back to bytes
+for characters that they lack; tiktoken cannot do that.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+
+class LibraryTokenizer:
+    """The same interface as `Tokenizer`, on the library `tokenizers`.
+
+    Args:
+        data: the content of a tokenizer.json.
+        special, stop, chat_template, bos, eos: as for `Tokenizer`.
+
+    Raises:
+        ImportError: the package tokenizers is needed.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        special: dict[str, int],
+        *,
+        stop: Iterable[int] = (),
+        chat_template: str | None = None,
+        bos: int | None = None,
+        eos: int | None = None,
+    ) -> None:
+        try:
+            import tokenizers
+        except ImportError:
+            raise ImportError(
+                "this model's vocabulary needs the package tokenizers: pip install 'minaxis[open]'"
+            ) from None
+        self.special, self.stop = special, sorted(set(stop))
+        self.chat_template, self.bos, self.eos = chat_template, bos, eos
+        added = [t | {"special": t["content"] in special} for t in data["added_tokens"]]
+        data = data | {"added_tokens": added}
+        pre = data.get("pre_tokenizer") or {}
+        inside = data
+        if pre.get("type") == "Metaspace" and pre.get("prepend_scheme") == "first":
+            # A space is put before the start of a text, but not after a special token.
+            inside = data | {"pre_tokenizer": pre | {"prepend_scheme": "never"}}
+        self._start = tokenizers.Tokenizer.from_str(json.dumps(data))
+        self._inside = tokenizers.Tokenizer.from_str(json.dumps(inside))
+        for library in (self._start, self._inside):
+            library.no_truncation()
+            library.no_padding()
+            library.encode_special_tokens = True  # their strings are encoded like any other text
+        self.vocab_size: int = self._start.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, *, inside: bool = False) -> list[int]:
+        """Ids of a text. The string of a special token is encoded like any other text.
+
+        Args:
+            inside: the text follows a special token, so it is not the start of the whole text.
+        """
+        library = self._inside if inside else self._start
+        ids: list[int] = library.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids."""
+        text: str = self._start.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def token_bytes(self, i: int) -> bytes:
+        """The bytes of one id; alone they need not be UTF-8."""
+        token: str = self._start.id_to_token(i) or ""
+        if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+            return bytes.fromhex(byte[1])
+        return token.replace("\u2581", " ").encode()  # SentencePiece writes a space as U+2581
