@@ -8,7 +8,6 @@ from collections.abc import Callable
 from minaxis.axis import Axis
 from minaxis.chat import encode_chat
 from minaxis.model import Transformer
-<<<<<<< HEAD
 from minaxis.paper.claims import Experiment
 from minaxis.paper.controls import random_axis, random_weights_axis
 from minaxis.paper.lab import RANDOM_AXES
@@ -20,25 +19,6 @@ from minaxis.paper.open_steering import measure_open_steering
 from minaxis.paper.space import measure_persona_space
 from minaxis.roles import DEFAULT
 from minaxis.support.rollout_store import Rollouts
-=======
-from minaxis.paper import prediction
-from minaxis.paper.capability import changes, kept
-from minaxis.paper.claims import Claim, verdict
-from minaxis.paper.conditions import CONTROLS, ways
-from minaxis.paper.costs import fires
-from minaxis.paper.drift import PERSONAL, WORK, course
-from minaxis.paper.jailbreaks import halved
-from minaxis.paper.space import persona_space
-from minaxis.paper.steering import moved, sweep
-from minaxis.roles import ASSETS, DEFAULT
-from minaxis.rollouts import replay
-from minaxis.steer import steering
-from minaxis.support.files import read_json
-from minaxis.support.rollout_store import Rollouts
-from minaxis.support.stats import rate
-from minaxis.tiny import questions
-from minaxis.tiny.questions import random_direction
->>>>>>> main
 from minaxis.tokenizer import AnyTokenizer
 
 ROLES = 16  # how many are requested
