@@ -15,6 +15,7 @@ from minaxis.paper.figures import (
     INK,
     control_bars,
     from_zero_to_one,
+    legend_below,
     load_pyplot,
     with_intervals,
 )
@@ -80,7 +81,7 @@ class Costs(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 3.6), layout="constrained")
         layers = [at.layer for at in self.cap_fire_rates]
         for rates, colour, shift, label in (
             ([at.tokens for at in self.cap_fire_rates], BLUE, -0.18, "tokens below the floor"),
@@ -93,7 +94,7 @@ class Costs(Experiment):
         left.set_xlabel("layer")
         left.set_title("Ordinary tasks: how often the cap fires")
         from_zero_to_one(left, "cap fire rate")
-        left.legend(loc="upper left", ncols=2)
+        legend_below(left, 2)
 
         groups = list(self.role_play.baseline)
         for shift, label, colour, rates_of in (
@@ -108,10 +109,7 @@ class Costs(Experiment):
         right.set_xticks(range(len(groups)), groups)
         right.set_title("Role-play that the user requested")
         from_zero_to_one(right, "share of replies in role")
-        right.legend(loc="upper left", fontsize=8, ncols=3)
-        for ax in left, right:  # room for the legend above the bars
-            ax.set_ylim(0, 1.3)
-            ax.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        legend_below(right, 2)
         return {"costs": figure}
 
 

@@ -108,12 +108,14 @@ class Drift(Experiment):
 
     def figures(self) -> dict[str, "Figure"]:
         """Projections over the turns, and below them who speaks."""
-        figure, axes = trajectory_figure(self.trajectories, rows=2)
-        below = axes[1]
-        draw_trajectories(below, self.trajectories, lambda t: with_intervals(t.style))
-        for ax in below:
+        labels = {domain: f"{domain} ({topic})" for domain, topic in DOMAINS.items()}
+        figure, axes = trajectory_figure(self.trajectories, rows=2, labels=labels)
+        draw_trajectories(
+            axes[1], self.trajectories, lambda t: with_intervals(t.style), labels=labels
+        )
+        for ax in axes[1]:
             from_zero_to_one(ax)
-        below[0].set_ylabel("share of\nAssistant-style replies")
+        axes[1][0].set_ylabel("share of\nAssistant-style replies")
         return {"drift": figure, "prediction": self.prediction.figure()}
 
 

@@ -51,7 +51,9 @@ class OpenDrift(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        figure, _ = trajectory_figure(self.trajectories, rows=1)
+        figure, _ = trajectory_figure(
+            self.trajectories, rows=1, labels={d: d for d in self.trajectories.baseline}
+        )
         return {"drift": figure, "prediction": self.prediction.figure()}
 
 

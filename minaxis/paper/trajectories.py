@@ -1,6 +1,6 @@
 """Projections over the turns of conversations, as numbers and as a figure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,14 +42,18 @@ def trajectory(projections: Tensor) -> Trajectory:
 
 
 def trajectory_figure(
-    trajectories: Compared[dict[str, AnyTrajectory]], *, rows: int
+    trajectories: Compared[dict[str, AnyTrajectory]], *, rows: int, labels: Mapping[str, str]
 ) -> tuple["Figure", Sequence[Sequence["Axes"]]]:
-    """A figure with the projections in its first row: the baseline left, the cap right."""
+    """A figure with the projections in its first row: the baseline left, the cap right.
+
+    Args:
+        labels: domain -> its name in the legend.
+    """
     figure, axes = load_pyplot().subplots(
         rows, 2, figsize=(9, 1 + 2.4 * rows), sharex=True, sharey="row", squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    draw_trajectories(axes[0], trajectories, projections_with_errors)
+    draw_trajectories(axes[0], trajectories, projections_with_errors, labels=labels)
     axes[0, 0].set_ylabel("projection of the reply\n(1 standard error)")
     axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
     for column, title in enumerate(("baseline", "capped")):
@@ -67,6 +71,8 @@ def draw_trajectories(
     axes: Sequence["Axes"],
     trajectories: Compared[dict[str, AnyTrajectory]],
     values: Callable[[AnyTrajectory], tuple[list[float], Any]],
+    *,
+    labels: Mapping[str, str],
 ) -> None:
     """The baseline left; right the cap, and in grey the cap along a random direction.
 
@@ -84,4 +90,4 @@ def draw_trajectories(
         for domain, trajectory in domains.items():
             heights, errors = values(trajectory)
             ax.errorbar(range(1, len(heights) + 1), heights, errors, color=COLOURS[domain],
-                        marker="o", markersize=3, label=domain)  # fmt: skip
+                        marker="o", markersize=3, label=labels[domain])  # fmt: skip

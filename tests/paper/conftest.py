@@ -11,6 +11,7 @@ import torch
 
 import minaxis as mx
 from minaxis.model import rotary
+from minaxis.paper import tiny as tiny_experiments
 from minaxis.paper.open_lab import OpenLab, chat, read_texts
 from minaxis.tiny import questions
 from minaxis.tiny.lab import TinyLab
@@ -197,3 +198,29 @@ def perform_open(monkeypatch, v):
         monkeypatch.setattr(questions, "answer", answer)
 
     return start
+
+
+@pytest.fixture
+def run_experiments(lab, perform, monkeypatch):
+    """Runs all experiments on a puppet with everything planted, at a small scale."""
+    perform(planted=True, drifting=2.0)
+    rollouts = {"moon": {"responses": []}}
+    monkeypatch.setattr(tiny_experiments, "fit_tiny_axis", lambda *_: (lab.axis, rollouts))
+    monkeypatch.setattr(tiny_experiments, "collect_tiny_rollouts", lambda *_: rollouts)
+    monkeypatch.setattr(tiny_experiments, "random_weights_axis", lambda *_: lab.axis)
+    monkeypatch.setattr(tiny_experiments, "fit_axis", lambda *_: lab.axis)
+    monkeypatch.setattr(tiny_experiments, "in_role", lambda *_: {"moon": torch.tensor([True])})
+    monkeypatch.setattr(
+        tiny_experiments, "random_axis", lambda axis, _, seed: lab.random_axes[seed % 5]
+    )
+    return lambda: tiny_experiments.run_experiments(
+        lab.model, lab.model, lab.tokenizer, lab.world, scale=0.1, watch=lambda _: None
+    )  # fmt: skip
+
+
+@pytest.fixture
+def experiments(run_experiments, shared=[]):  # noqa: B006, shared by the tests on purpose
+    """The results of one such run, for all tests that only read them."""
+    if not shared:
+        shared += run_experiments()
+    return shared
