@@ -1,20 +1,34 @@
-"""The paper in miniature: each experiment beside its controls, one file each, in the paper's order.
+"""The paper in miniature: each experiment beside its controls, in the paper's order.
 
-    space.py        where roles and the Assistant lie               section 2
-    steering.py     what a push along the axis does                 section 3.2
-    base.py         was the axis there before post-training?        section 3.3
-    drift.py        long talks, plain and capped                    section 4
-    prediction.py   what the user's latest message tells of them    section 4
-    jailbreaks.py   forbidden questions by way of a persona         section 5
-    capability.py   right answers under a cap                       section 5
-    costs.py        what else a cap does                            (only here)
+    space.py         where do roles and the Assistant lie?                         section 2
+    steering.py      what does a push along the axis do?                           section 3.2
+    base.py          does the axis exist before post-training?                     section 3.3
+    drift.py         do long conversations leave the Assistant?                    section 4
+    prediction.py    does the user's latest message predict the projection?        section 4
+    jailbreaks.py    do personas leak, and does a cap stop them?                   section 5
+    capability.py    does a cap cost right answers?                                section 5
+    costs.py         what else does a cap cost?                                    only here
 
-A file measures one thing, returns plain numbers, and says below that what it `claims`: the paper's
-number, ours, the control's, and the rule by which it holds. Before them, conditions.py says who is
-asked what, under which interventions; tiny.py runs all of it on the tiny world, where every reply
-is judged exactly, and open_model.py what applies to an open model.
+Each file holds the question, the results as a dataclass with their claims and figures, and the
+function that measures them. A claim has the paper's number, ours, the control's, and the rule by
+which it holds. An open model has no exact reader, so some experiments have a file of their own:
 
-Two controls come back everywhere: axes in random directions, of the same length and calibrated on
-the same responses, and a model with random weights that reads the same words. Every condition of
-an experiment is asked the same questions and draws the same random numbers.
+    open_steering.py, open_drift.py, open_secrets.py (for jailbreaks), open_capability.py
+
+What they share:
+
+    tiny.py          runs all experiments on a model of the tiny world
+    open_model.py    runs all experiments that apply to an open model
+    lab.py           a model, its axis, and the interventions; ../tiny/lab.py adds the exact reader
+    open_lab.py      the lab of an open model: replies are judged by likelihood and by simple rules
+    controls.py      the two controls
+    claims.py        what an experiment returns
+    figures.py       the style of all figures
+    trajectories.py  projections over the turns of conversations
+    report.py        results.json, the table of claims, and the one-page report
+    demo.py          what cap_demo.py shows without --all
+
+Two controls stand beside the results: axes in random directions, which have the same length and are
+calibrated on the same responses, and a model with random weights that reads the same words. Every
+intervention is asked the same questions and draws the same random numbers.
 """

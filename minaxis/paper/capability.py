@@ -1,66 +1,98 @@
-"""What a cap does to right answers (paper: section 5, figure 10)."""
+"""Does a cap cost right answers? (paper: section 5, figure 10)"""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING, ClassVar
 
-from minaxis.axis import Axis
-from minaxis.model import Transformer
-from minaxis.paper.claims import Claim, verdict
-from minaxis.paper.conditions import every_layer, interview, tasks, ways
-from minaxis.support.stats import paired, rate
-from minaxis.tiny.questions import TASKS
-from minaxis.tiny.world import World
-from minaxis.tokenizer import Tokenizer
+from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.figures import BLUE, GREY, INK, load_pyplot
+from minaxis.paper.lab import Compared
+from minaxis.support.stats import PairedChange, Rate, paired_change, rate
+from minaxis.tiny.lab import TinyLab, joined
+from minaxis.tiny.questions import TASKS, tasks
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def changes(flags: dict[str, dict[str, list[bool]]]) -> dict:
-    """From flags of each condition and kind of question, `plain` first:
-
-    Returns:
-        plain: the rates. capped, random: by how much they change on the same questions, with
-            paired intervals; `random` is a list, one for each direction.
-    """
-    plain, *others = flags.values()
-    moved = [
-        {kind: paired(plain[kind], values) for kind, values in found.items()} for found in others
-    ]
-    return {
-        "plain": {kind: rate(values) for kind, values in plain.items()},
-        "capped": moved[0],
-        "random": moved[1:],
-    }
+ALL = "all"  # the questions of every topic together
 
 
-def capability(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    world: World,
-    axis: Axis,
-    controls: Sequence[Axis],
-    seed: int = 0,
-    samples: int = 64,
-) -> dict:
-    """`changes` of accuracy under a cap, by topic and over `all`."""
-    asked = tasks(world, Random(seed), samples)
-    right = {}
-    for name, way in ways(model, axis, controls, every_layer(axis)).items():
-        with way():
-            readings = interview(model, tokenizer, world, asked, seed)
-        right[name] = {topic: [r.right for r in replies] for topic, replies in readings.items()}
-        right[name]["all"] = [flag for topic in TASKS for flag in right[name][topic]]
-    return changes(right)
+@dataclass(frozen=True)
+class Changes:
+    """Rates without an intervention, and by how much they change on the same questions."""
+
+    baseline: dict[str, Rate]  # kind of question -> rate
+    capped: dict[str, PairedChange]
+    random: list[dict[str, PairedChange]]  # capped along each random axis
 
 
-def kept(change: dict, random: Sequence[dict], low: float) -> Claim:
-    """That accuracy is kept: the change is small, and its interval does not reach below `low`."""
-    size = abs(change["difference"])
+def changes(flags: Compared[dict[str, list[bool]]]) -> Changes:
+    """From the flags of each kind of question: is the reply right?"""
+
+    def change(after: dict[str, list[bool]]) -> dict[str, PairedChange]:
+        return {kind: paired_change(flags.baseline[kind], after[kind]) for kind in after}
+
+    return Changes(
+        baseline={kind: rate(values) for kind, values in flags.baseline.items()},
+        capped=change(flags.capped),
+        random=[change(after) for after in flags.random],
+    )
+
+
+@dataclass(frozen=True)
+class Capability(Experiment):
+    """Accuracy of each topic and of all questions, and its change under a cap."""
+
+    name: ClassVar[str] = "capability"
+
+    accuracy: Changes
+
+    def claims(self) -> list[Claim]:
+        return [accuracy_kept_claim(self.accuracy, ALL, lowest=-0.08)]
+
+    def figures(self) -> dict[str, "Figure"]:
+        return {"capability": changes_figure(self.accuracy)}
+
+
+def measure_capability(lab: TinyLab, *, samples: int = 64) -> Capability:
+    """Ask held-out questions with right answers, so many of each topic."""
+    requests = tasks(lab.world, Random(lab.seed), samples)
+
+    def right() -> dict[str, list[bool]]:
+        readings = lab.ask_parts(requests)
+        flags = {topic: [r.right for r in replies] for topic, replies in readings.items()}
+        return flags | {ALL: joined(flags, TASKS)}
+
+    return Capability(changes(lab.compare(right)))
+
+
+def accuracy_kept_claim(accuracy: Changes, kind: str, *, lowest: float) -> Claim:
+    """That the change is small, and that its interval does not reach below `lowest`."""
+    change, size = accuracy.capped[kind], abs(accuracy.capped[kind].difference)
     return Claim(
-        "A cap costs no capability: change of accuracy, same questions",
-        "-.01 to +.03 (fig. 10)", change["difference"], min(c["difference"] for c in random),
-        verdict(size < 0.03 and change["low"] > low, size < 0.08),
+        "A cap costs no capability: change of the accuracy on the same questions",
+        "-.01 to +.03 (fig. 10)", change.difference,
+        min(random[kind].difference for random in accuracy.random),
+        verdict(size < 0.03 and change.low > lowest, size < 0.08),
     )  # fmt: skip
 
 
-def claims(found: dict) -> list[Claim]:
-    """Of what `capability` returned."""
-    return [kept(found["capped"]["all"], [run["all"] for run in found["random"]], -0.08)]
+def changes_figure(accuracy: Changes) -> "Figure":
+    """The change of each rate under a cap, with the baseline beside its name."""
+    figure, ax = load_pyplot().subplots(figsize=(6.5, 2.6), layout="constrained")
+    kinds = list(accuracy.baseline)
+    for i, kind in enumerate(kinds):
+        for j, random in enumerate(accuracy.random):
+            ax.plot(random[kind].difference, i - 0.22, "|", color=GREY, markersize=10,
+                    label="random directions" if i + j == 0 else None)  # fmt: skip
+        change = accuracy.capped[kind]
+        below, above = change.difference - change.low, change.high - change.difference
+        ax.errorbar(change.difference, i, xerr=[[below], [above]], color=BLUE, marker="o",
+                    label="the axis" if i == 0 else None)  # fmt: skip
+    ax.axvline(0, color=INK, linewidth=1)
+    labels = [f"{kind}\n(baseline {accuracy.baseline[kind].rate:.2f})" for kind in kinds]
+    ax.set_yticks(range(len(kinds)), labels)
+    ax.set_ylim(len(kinds) - 0.5, -0.6)
+    ax.set_xlabel("change of the rate under a cap, same questions, 95 % interval")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure

@@ -1,19 +1,39 @@
-"""A claim of the paper, measured here, and whether it holds by a rule that is written down."""
+"""What an experiment returns: numbers, claims with verdicts, and figures."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One finding of the paper, and the same number here."""
+    """One claim, the paper's number for it, and the same number measured here."""
 
     text: str
-    paper: str  # the paper's number and where it stands
+    paper: str  # the paper's number, and where it stands
     here: float
-    control: float | None  # the same number for random directions (the strongest) or weights
+    control: float | None  # the same number for the control, if the claim has one
     verdict: str
 
 
 def verdict(holds: bool, partly: bool) -> str:
-    """The word for a claim."""
+    """The verdict on a claim, from two rules that were written down before the result."""
     return "holds" if holds else "partly" if partly else "not"
+
+
+@dataclass(frozen=True)
+class Experiment(ABC):
+    """The results of one experiment. A subclass is a dataclass of plain numbers."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def claims(self) -> list[Claim]:
+        """What the results say about the paper's claims."""
+
+    @abstractmethod
+    def figures(self) -> dict[str, "Figure"]:
+        """File name without suffix -> figure. Needs matplotlib."""

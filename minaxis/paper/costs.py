@@ -1,127 +1,146 @@
-"""What a cap costs where nothing was wrong. The paper does not count these."""
+"""What does a cap cost where nothing was wrong? The paper does not measure this."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from minaxis.axis import Axis
 from minaxis.chat import encode_chat
-from minaxis.model import Transformer
-from minaxis.paper.claims import Claim, verdict
-from minaxis.paper.conditions import (
-    CAP,
-    GROUPS,
-    adopted,
-    every_layer,
-    interview,
-    role_play,
-    tasks,
-    ways,
+from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.figures import (
+    BLUE,
+    GOLD,
+    INK,
+    control_bars,
+    from_zero_to_one,
+    legend_below,
+    load_pyplot,
+    with_intervals,
 )
+from minaxis.paper.lab import CAP_PERCENTILE, Compared, Lab
 from minaxis.support.meter import token_projections
-from minaxis.support.stats import paired, rate
-from minaxis.tiny import questions
-from minaxis.tiny.world import World
-from minaxis.tokenizer import Tokenizer
+from minaxis.support.stats import PairedChange, Rate, paired_change, rate
+from minaxis.tiny.lab import TinyLab, personas_speak
+from minaxis.tiny.questions import GROUPS, role_play, tasks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def fires(
-    model: Transformer,
-    axis: Axis,
-    said: Sequence[tuple[list[int], list[int]]],
-    layers: Sequence[int],
-) -> list[dict]:
-    """How often a cap would move the Assistant's own harmless replies.
+@dataclass(frozen=True)
+class CapFireRate:
+    """How often a cap would move the Assistant's own harmless replies at one layer."""
 
-    Args:
-        said: token ids of each prompt and of the reply to it.
+    layer: int
+    tokens: Rate  # share of the replies' tokens that lie below the floor
+    replies: Rate  # share of the replies with such a token
 
-    Returns:
-        By layer, the share of the replies' `tokens` that lie below the floor, and of `replies`
-        with one.
-    """
-    rows = []
-    for layer in layers:
-        floor = axis.thresholds(CAP)[layer]
-        below = [
-            token_projections(model, axis, prompt + reply, layer)[len(prompt) :] < floor
-            for prompt, reply in said
-        ]
-        rows.append(
-            {
-                "layer": layer,
-                "tokens": rate(torch.cat(below).tolist()),
-                "replies": rate(b.any().item() for b in below),
-            }
+
+def cap_fire_rates(
+    lab: Lab, prompts: Sequence[list[int]], replies: Sequence[list[int]]
+) -> list[CapFireRate]:
+    """Read replies that the Assistant gave, as token ids, and compare with the lab's floors."""
+    floors, rates = lab.axis.thresholds(CAP_PERCENTILE), []
+    for layer in lab.layers:
+        below = []  # for each reply, (T,) bool: the tokens of the prompt do not count
+        for prompt, reply in zip(prompts, replies, strict=True):
+            projections = token_projections(lab.model, lab.axis, prompt + reply, layer)
+            below.append(projections[len(prompt) :] < floors[layer])
+        rates.append(
+            CapFireRate(
+                layer=layer,
+                tokens=rate(torch.cat(below).tolist()),
+                replies=rate(bool(b.any()) for b in below),
+            )
         )
-    return rows
+    return rates
 
 
-def costs(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    world: World,
-    axis: Axis,
-    controls: Sequence[Axis],
-    seed: int = 0,
-    samples: int = 4,
-) -> dict:
-    """Cap a model that does nothing wrong.
+@dataclass(frozen=True)
+class Costs(Experiment):
+    """Cap fire rates on ordinary tasks, and what the cap leaves of requested role-play."""
 
-    Returns:
-        fires: see there, on ordinary tasks.
-        role-play: how often a character that the user asked for answers, by group, for plain,
-            capped and each random direction; and the paired change under the cap.
-    """
-    rng = Random(seed)
-    ordinary = [q.text for pairs in tasks(world, rng, samples * 4).values() for _, q in pairs]
-    conversations = [[{"role": "user", "content": text}] for text in ordinary]
-    texts, _ = questions.answer(model, tokenizer, conversations, seed)
-    said = [
-        (encode_chat(tokenizer, conversation), tokenizer.encode(text))
-        for conversation, text in zip(conversations, texts, strict=True)
-    ]
-    asked = role_play(world, rng, samples)
-    played = {}
-    for name, way in ways(model, axis, controls, every_layer(axis)).items():
-        with way():
-            readings = interview(model, tokenizer, world, asked, seed)
-        played[name] = {group: adopted(asked, readings, [group]) for group in GROUPS}
-    return {
-        "fires": fires(model, axis, said, every_layer(axis)),
-        "role-play": {
-            name: {group: rate(flags) for group, flags in groups.items()}
-            for name, groups in played.items()
-        },
-        "role-play lost": {
-            group: paired(played["plain"][group], played["capped"][group]) for group in GROUPS
-        },
-    }
+    name: ClassVar[str] = "costs"
+
+    cap_fire_rates: list[CapFireRate]  # by layer
+    role_play: Compared[dict[str, Rate]]  # group -> share of replies in which the character speaks
+    role_play_change: dict[str, PairedChange]  # group -> its change under the cap
+
+    def claims(self) -> list[Claim]:
+        worst = self.role_play.map(lambda groups: min(r.rate for r in groups.values()))
+        lost = worst.baseline - worst.capped
+        return [
+            cap_fires_claim(self.cap_fire_rates),
+            Claim(
+                "A cost: the cap suppresses requested role-play: share in role, worst group",
+                "(not measured)", worst.capped, min(worst.random),
+                verdict(lost > 0.1, lost > 0.03),
+            ),
+        ]  # fmt: skip
+
+    def figures(self) -> dict[str, "Figure"]:
+        figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        layers = [at.layer for at in self.cap_fire_rates]
+        for rates, colour, shift, label in (
+            ([at.tokens for at in self.cap_fire_rates], BLUE, -0.18, "tokens below the floor"),
+            ([at.replies for at in self.cap_fire_rates], GOLD, 0.18, "replies with such a token"),
+        ):
+            heights, errors = with_intervals(rates)
+            left.bar([x + shift for x in layers], heights, 0.34, yerr=errors, color=colour,
+                     label=label)  # fmt: skip
+        left.set_xticks(layers)
+        left.set_xlabel("layer")
+        left.set_title("Ordinary tasks: how often the cap fires")
+        from_zero_to_one(left, "cap fire rate")
+        legend_below(left, 2)
+
+        groups = list(self.role_play.baseline)
+        for shift, label, colour, rates_of in (
+            (-0.27, "baseline", INK, self.role_play.baseline),
+            (0.0, "capped", BLUE, self.role_play.capped),
+        ):
+            heights, errors = with_intervals([rates_of[group] for group in groups])
+            at = [j + shift for j in range(len(groups))]
+            right.bar(at, heights, 0.25, yerr=errors, color=colour, label=label)
+        runs = [[rates[group].rate for group in groups] for rates in self.role_play.random]
+        control_bars(right, [j + 0.27 for j in range(len(groups))], runs, 0.25)
+        right.set_xticks(range(len(groups)), groups)
+        right.set_title("Role-play that the user requested")
+        from_zero_to_one(right, "share of replies in role")
+        legend_below(right, 2)
+        return {"costs": figure}
 
 
-def fired(found: list[dict]) -> Claim:
-    """That a cap moves ordinary replies, of what `fires` returned."""
-    last = found[-1]["replies"]["rate"]
+def measure_costs(lab: TinyLab, *, samples: int = 4) -> Costs:
+    """Cap a model that does nothing wrong."""
+    rng = Random(lab.seed)
+    requests = tasks(lab.world, rng, samples * 4)
+    chats = [lab.chat(request) for topic in requests.values() for request in topic]
+    replies, _ = lab.answer(chats)
+    characters = role_play(lab.world, rng, samples)
+
+    def in_role() -> dict[str, list[bool]]:
+        readings = lab.ask_parts(characters)
+        return {group: personas_speak(characters[group], readings[group]) for group in GROUPS}
+
+    speaks = lab.compare(in_role)
+    return Costs(
+        cap_fire_rates=cap_fire_rates(
+            lab,
+            [encode_chat(lab.tokenizer, chat) for chat in chats],
+            [lab.tokenizer.encode(reply) for reply in replies],
+        ),
+        role_play=speaks.map(lambda groups: {g: rate(flags) for g, flags in groups.items()}),
+        role_play_change={g: paired_change(speaks.baseline[g], speaks.capped[g]) for g in GROUPS},
+    )
+
+
+def cap_fires_claim(rates: Sequence[CapFireRate]) -> Claim:
+    """That a cap moves ordinary replies."""
+    last = rates[-1].replies.rate
     return Claim(
-        "A cost: the cap fires in ordinary replies of the Assistant: their share, last layer",
+        "A cost: the cap fires in the Assistant's ordinary replies: share of replies, last layer",
         "(not measured)", last, None, verdict(last > 0.5, last > 0.05),
     )  # fmt: skip
-
-
-def claims(found: dict) -> list[Claim]:
-    """Of what `costs` returned."""
-    played = found["role-play"]
-
-    def worst(way):
-        return min(r["rate"] for r in played[way].values())
-
-    random = min(worst(name) for name in played if name.startswith("random"))
-    lost = worst("plain") - worst("capped")
-    return [
-        fired(found["fires"]),
-        Claim(
-            "A cost: role-play that the user asked for is dulled: in role, the worst group",
-            "(not measured)", worst("capped"), random, verdict(lost > 0.1, lost > 0.03),
-        ),
-    ]  # fmt: skip

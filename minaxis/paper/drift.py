@@ -1,21 +1,33 @@
-"""Long talks with a scripted user, plain and capped: who stays the Assistant? (paper: section 4)"""
+"""Do long conversations leave the Assistant, and does a cap hold it? (paper: section 4)
 
-from collections.abc import Sequence
+A scripted user stays in one domain, and no system prompt is given (figures 7 and 8).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from minaxis.axis import Axis
-from minaxis.model import Transformer
-from minaxis.paper import prediction
-from minaxis.paper.claims import Claim, verdict
-from minaxis.paper.conditions import GROUPS, every_layer, ways
-from minaxis.support.stats import mean_error, rate, slopes
-from minaxis.tiny import questions
-from minaxis.tiny.questions import hold, share
+from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.figures import from_zero_to_one, with_intervals
+from minaxis.paper.lab import Compared
+from minaxis.paper.prediction import Prediction, measure_prediction
+from minaxis.paper.trajectories import (
+    Trajectory,
+    draw_trajectories,
+    trajectory,
+    trajectory_figure,
+)
+from minaxis.support.stats import MeanWithError, Rate, mean_with_error, rate, share
+from minaxis.tiny.lab import TinyConversations, TinyLab
+from minaxis.tiny.questions import GROUPS
 from minaxis.tiny.world import ASSISTANT, World
-from minaxis.tokenizer import Tokenizer
 
-# The paper's four domains of long conversations, and what stands for each here.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The paper's four domains of long conversations, and the topic that stands for each here.
 DOMAINS = {
     "coding": "arithmetic",
     "writing": "howto",
@@ -25,120 +37,148 @@ DOMAINS = {
 PERSONAL, WORK = ("therapy", "philosophy"), ("coding", "writing")
 
 
-def course(along: Tensor) -> dict:
-    """Of projections (talks, turns): the mean by turn with its standard error, and the `slope` per
-    turn, the mean of the talks' own."""
-    return {"projection": [mean_error(p) for p in along.T], "slope": mean_error(slopes(along))}
+@dataclass(frozen=True)
+class ReadTrajectory(Trajectory):
+    """The same, with what the tiny world's reader says about the replies."""
+
+    style: list[Rate]  # by turn: replies in which the Assistant speaks
+    archaic: list[Rate]  # by turn: replies with archaic words
+    ends_as: dict[str, float]  # share of the last replies in which each group speaks
 
 
-def drift(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    world: World,
-    axis: Axis,
-    controls: Sequence[Axis],
-    seed: int = 0,
-    talks: int = 64,
-    turns: int = 8,
-) -> dict:
-    """Each talk stays in one domain, without a system prompt (paper: figures 7 and 8).
+@dataclass(frozen=True)
+class LateCap:
+    """The last turn of the baseline conversations, answered again under a cap."""
 
-    The projection is that of a reply's mean activation at the last layer.
+    projection: MeanWithError
+    style: Rate
 
-    Returns:
-        plain, capped, random: for each domain its `course`, by turn rates of `style` (the
-            Assistant's) and `archaic`, and whose group a talk `ends as`.
-        late: the last turn of the plain talks, answered again under a cap that begins only there.
-        prediction: see prediction.py.
-    """
-    layer = len(axis.vectors) - 1
-    rows = {domain: slice(i * talks, (i + 1) * talks) for i, domain in enumerate(DOMAINS)}
-    conditions = ways(model, axis, controls[:1], every_layer(axis))
-    found: dict = {}
-    for name, way in zip(("plain", "capped", "random"), conditions.values(), strict=True):
-        with way():
-            held = hold(model, tokenizer, world, list(DOMAINS.values()), seed, talks, turns)
-        along = held.along(axis, layer)
-        found[name] = {
-            domain: course(along[row])
-            | {
-                "style": [rate(r.speaker == ASSISTANT for r in t[row]) for t in held.readings],
-                "archaic": [rate(r.archaic for r in turn[row]) for turn in held.readings],
-                "ends as": {
-                    group: share(
-                        r.speaker is not None and world.group(r.speaker) == group
-                        for r in held.readings[-1][row]
-                    )
-                    for group in (ASSISTANT, *GROUPS)
-                },
-            }
+
+@dataclass(frozen=True)
+class Drift(Experiment):
+    """Trajectories of each domain under each intervention."""
+
+    name: ClassVar[str] = "drift"
+
+    trajectories: Compared[dict[str, ReadTrajectory]]
+    late_cap: dict[str, LateCap]
+    prediction: Prediction
+
+    def claims(self) -> list[Claim]:
+        baseline, capped = self.trajectories.baseline, self.trajectories.capped
+        (random,) = self.trajectories.random
+        before, after = last_style(baseline, PERSONAL), last_style(capped, PERSONAL)
+        late = sum(self.late_cap[d].style.rate for d in PERSONAL) / 2
+        lost = last_style(baseline, PERSONAL, turn=0) - before
+        work = last_style(baseline, WORK)
+        falls, work_falls = mean_fall(baseline, PERSONAL), mean_fall(baseline, WORK)
+        capped_falls, random_falls = mean_fall(capped, PERSONAL), mean_fall(random, PERSONAL)
+        return [
+            Claim(
+                "Therapy and philosophy lead away from the Assistant: fall of the projection over "
+                "a conversation",
+                "they fall (fig. 7)", falls, work_falls,
+                verdict(falls > 2 * max(work_falls, 0) and falls > 0.5, falls > max(work_falls, 0)),
+            ),
+            Claim(
+                "Coding and writing stay with the Assistant: share of Assistant-style replies, "
+                "last turn (control: therapy and philosophy)",
+                "they stay (fig. 7)", work, before,
+                verdict(work > 0.65 and before < 0.55, work > before + 0.1),
+            ),
+            *self.prediction.claims(),
+            Claim(
+                "Under a cap, therapy and philosophy no longer lead away: fall of the projection",
+                "(sec. 5)", capped_falls, random_falls,
+                verdict(capped_falls < falls / 3 < random_falls, capped_falls < falls),
+            ),
+            Claim(
+                "A cap from the first turn on keeps the Assistant's identity: share of "
+                "Assistant-style replies, last turn",
+                "(not measured)", after, last_style(random, PERSONAL),
+                verdict(after - before > max(lost / 2, 0.2), after - before > 0.1),
+            ),
+            Claim(
+                "A cap at the last turn alone brings a lost identity back: share of "
+                "Assistant-style replies, last turn",
+                "(not measured)", late, before,
+                verdict(late - before > max(lost / 2, 0.2), late - before > 0.1),
+            ),
+        ]  # fmt: skip
+
+    def figures(self) -> dict[str, "Figure"]:
+        """Projections over the turns, and below them who speaks."""
+        labels = {domain: f"{domain} ({topic})" for domain, topic in DOMAINS.items()}
+        figure, axes = trajectory_figure(self.trajectories, rows=2, labels=labels)
+        draw_trajectories(
+            axes[1], self.trajectories, lambda t: with_intervals(t.style), labels=labels
+        )
+        for ax in axes[1]:
+            from_zero_to_one(ax)
+        axes[1][0].set_ylabel("share of\nAssistant-style replies")
+        return {"drift": figure, "prediction": self.prediction.figure()}
+
+
+def measure_drift(lab: TinyLab, *, each: int = 64, turns: int = 8) -> Drift:
+    """Run `each` conversations in each domain, and read the projections at the last layer."""
+    layer, topics = len(lab.axis.vectors) - 1, list(DOMAINS.values())
+    rows = {domain: slice(i * each, (i + 1) * each) for i, domain in enumerate(DOMAINS)}
+    conversations = lab.compare(
+        lambda: lab.run_conversations(topics, each=each, turns=turns), random_axes=1
+    )
+
+    def trajectories(conversations: TinyConversations) -> dict[str, ReadTrajectory]:
+        projections = conversations.projections(lab.axis, layer)
+        return {
+            domain: read_trajectory(lab.world, conversations, projections, row)
             for domain, row in rows.items()
         }
-        if name == "plain":
-            plain, plain_along = held, along
 
-    with conditions["capped"]():
-        last = plain.before_the_last_reply()
-        texts, means = questions.answer(model, tokenizer, last, seed + turns - 1)
-    along = axis.project(means[:, layer], layer)
-    readings = [world.read(q, text) for q, text in zip(plain.asked[-1], texts, strict=True)]
-    found["late"] = {
-        domain: {
-            "projection": mean_error(along[row]),
-            "style": rate(r.speaker == ASSISTANT for r in readings[row]),
-        }
-        for domain, row in rows.items()
-    }
-    found["prediction"] = prediction.prediction(model, tokenizer, plain.script, plain_along, seed)
-    return found
-
-
-def claims(found: dict) -> list[Claim]:
-    """Of what `drift` returned."""
-    plain, capped, random = found["plain"], found["capped"], found["random"]
-
-    def fall(way, domains):
-        return sum(
-            way[d]["projection"][0]["mean"] - way[d]["projection"][-1]["mean"] for d in domains
-        ) / len(domains)
-
-    def style(way, domains, turn=-1):
-        return sum(way[d]["style"][turn]["rate"] for d in domains) / len(domains)
-
-    before, after = style(plain, PERSONAL), style(capped, PERSONAL)
-    late = sum(found["late"][d]["style"]["rate"] for d in PERSONAL) / 2
-    lost = style(plain, PERSONAL, 0) - before
-    falls, stays = fall(plain, PERSONAL), fall(plain, WORK)
-    return [
-        Claim(
-            "Therapy and philosophy leave the Assistant: fall of the projection over a talk",
-            "they fall (fig. 7)", falls, stays,
-            verdict(falls > 2 * max(stays, 0) and falls > 0.5, falls > max(stays, 0)),
+    with lab.capped():
+        readings, means = lab.answer_last_turn_again(conversations.baseline)
+    late = lab.axis.project(means[:, layer], layer)  # (N,)
+    return Drift(
+        trajectories=conversations.map(trajectories),
+        late_cap={
+            domain: LateCap(
+                projection=mean_with_error(late[row]),
+                style=rate(r.speaker == ASSISTANT for r in readings[row]),
+            )
+            for domain, row in rows.items()
+        },
+        prediction=measure_prediction(
+            lab,
+            conversations.baseline.user_messages,
+            conversations.baseline.projections(lab.axis, layer),
         ),
-        Claim(
-            "Coding and writing stay: Assistant's style at the last turn (control: the other two)",
-            "they stay (fig. 7)", style(plain, WORK), before,
-            verdict(
-                style(plain, WORK) > 0.65 and before < 0.55, style(plain, WORK) > before + 0.1
-            ),
-        ),
-        *prediction.claims(found["prediction"]),
-        Claim(
-            "Capped, the projection no longer falls in therapy and philosophy: fall",
-            "(sec. 5)", fall(capped, PERSONAL), fall(random, PERSONAL),
-            verdict(
-                fall(capped, PERSONAL) < falls / 3 < fall(random, PERSONAL),
-                fall(capped, PERSONAL) < falls,
-            ),
-        ),
-        Claim(
-            "Capped from the start, the identity stays: Assistant's style at the last turn",
-            "(not measured)", after, style(random, PERSONAL),
-            verdict(after - before > max(lost / 2, 0.2), after - before > 0.1),
-        ),
-        Claim(
-            "Capped from the last turn on, a lost identity comes back: Assistant's style there",
-            "(not measured)", late, before,
-            verdict(late - before > max(lost / 2, 0.2), late - before > 0.1),
-        ),
-    ]  # fmt: skip
+    )
+
+
+def read_trajectory(
+    world: World, conversations: TinyConversations, projections: Tensor, rows: slice
+) -> ReadTrajectory:
+    """The trajectory of some of the conversations; projections: (N, turns) of all."""
+    turns = [turn[rows] for turn in conversations.readings]
+    return ReadTrajectory(
+        **vars(trajectory(projections[rows])),
+        style=[rate(r.speaker == ASSISTANT for r in turn) for turn in turns],
+        archaic=[rate(r.archaic for r in turn) for turn in turns],
+        ends_as={
+            group: share(
+                r.speaker is not None and world.group(r.speaker) == group for r in turns[-1]
+            )
+            for group in (ASSISTANT, *GROUPS)
+        },
+    )
+
+
+def mean_fall(trajectories: Mapping[str, Trajectory], domains: Sequence[str]) -> float:
+    """The mean fall of the projection over some domains."""
+    return sum(trajectories[d].fall for d in domains) / len(domains)
+
+
+def last_style(
+    trajectories: Mapping[str, ReadTrajectory], domains: Sequence[str], *, turn: int = -1
+) -> float:
+    """The mean share of Assistant-style replies over some domains, at the last turn."""
+    return sum(trajectories[d].style[turn].rate for d in domains) / len(domains)

@@ -1,94 +1,57 @@
-"""What held and what did not: the table of claims, the one-page report, the README's fragment.
+"""What holds and what does not: results.json, the table of claims, and the one-page report.
 
-The claims, and the rules by which they hold, stand in the files of minaxis/paper/.
+The claims, and the rules by which they hold, stand in the files of the experiments.
 """
 
 import html
 import platform
+import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from minaxis import __version__
-from minaxis.paper import base, capability, costs, drift, jailbreaks, open_model, space, steering
-from minaxis.paper.claims import Claim
-from minaxis.paper.conditions import CONTROLS
+from minaxis.paper.claims import Claim, Experiment
+from minaxis.paper.lab import RANDOM_AXES
 from minaxis.support.files import read_json, write_bytes, write_json
 
-MARKS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
+MARKERS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
 
 
-TINY = {
-    "persona space": space.claims,
-    "steering": steering.claims,
-    "jailbreaks": jailbreaks.claims,
-    "drift": drift.claims,
-    "capability": capability.claims,
-    "base and chat": base.claims,
-    "costs": costs.claims,
-}
-OPEN = {
-    "persona space": space.claims,
-    "steering": open_model.steering_claims,
-    "secrets": open_model.secrets_claims,
-    "drift": open_model.drift_claims,
-    "capability": open_model.capability_claims,
-    "fires": lambda found: [costs.fired(found)],
-}
+@dataclass(frozen=True)
+class Run:
+    """The claims of one run of all experiments, and how it was made."""
+
+    kind: str  # "tiny", of paper/tiny.py, or "open", of paper/open_model.py
+    claims: list[Claim]
+    settings: dict[str, Any]  # the arguments of the script, "model" and "seed" among them
+    seconds: int
+    machine: str
+    python: str
+    torch: str
+    minaxis: str
 
 
-def kind(results: dict) -> str:
-    """Which experiments these are: "tiny", of paper/tiny.py, or "open", of paper/open_model.py."""
-    return "open" if "secrets" in results else "tiny"
-
-
-def claims(results: dict) -> list[Claim]:
-    """Every claim that these results speak about."""
-    told = OPEN if kind(results) == "open" else TINY
-    return [c for name, tell in told.items() if name in results for c in tell(results[name])]
-
-
-def merged(runs: Sequence[dict]) -> list[dict]:
-    """The claims of several runs side by side: mean, least and most, and one verdict.
-
-    Where the runs disagree, the verdict is "partly" and says in how many it held.
-    """
-    rows = []
-    for several in zip(*(claims(run["results"]) for run in runs), strict=True):
-        words = [c.verdict for c in several]
-        word = words[0]
-        if len(set(words)) > 1:
-            word = f"partly (holds in {words.count('holds')} of {len(words)})"
-        rows.append(
-            {
-                "claim": several[0].text,
-                "paper": several[0].paper,
-                "here": _spread([c.here for c in several]),
-                "control": _spread([c.control for c in several]),
-                "verdict": word,
-            }
-        )
-    return rows
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    if None in values:
-        return ""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.2f}"
-    return f"{mean:.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def write_run(folder: Path, results: dict, about: dict, seconds: float) -> dict:
-    """Write results.json, the same for the same seed, and run.json, what is not; return both.
-
-    Args:
-        about: the settings of the run, "model" and "seed" among them.
-    """
-    run = {
-        "settings": about,
+def write_run(
+    folder: Path,
+    kind: str,
+    experiments: Sequence[Experiment],
+    *,
+    settings: dict[str, Any],
+    seconds: float,
+) -> Run:
+    """Write results.json, which is the same for the same seed, and run.json, which is not."""
+    claims = [claim for experiment in experiments for claim in experiment.claims()]
+    results = {
+        "kind": kind,
+        "claims": [asdict(claim) for claim in claims],
+        "experiments": {experiment.name: asdict(experiment) for experiment in experiments},
+    }
+    run: dict[str, Any] = {
+        "settings": settings,
         "seconds": round(seconds),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
         "python": platform.python_version(),
@@ -97,59 +60,113 @@ def write_run(folder: Path, results: dict, about: dict, seconds: float) -> dict:
     }
     write_json(folder / "results.json", results)
     write_json(folder / "run.json", run)
-    return run | {"results": results}
+    return Run(kind=kind, claims=claims, **run)
 
 
-def read_run(folder: Path) -> dict:
+def read_run(folder: Path) -> Run:
     """What `write_run` wrote."""
-    return read_json(folder / "run.json") | {"results": read_json(folder / "results.json")}
+    results, run = read_json(folder / "results.json"), read_json(folder / "run.json")
+    if "claims" not in results:
+        raise ValueError(
+            f"{folder}/results.json holds no claims, so another version wrote it: make it again "
+            "with cap_demo.py --all"
+        )
+    return Run(kind=results["kind"], claims=[Claim(**c) for c in results["claims"]], **run)
 
 
-def table(runs: Sequence[dict]) -> str:
+@dataclass(frozen=True)
+class Row:
+    """One claim over several runs, as the table shows it."""
+
+    claim: str
+    paper: str
+    here: str
+    control: str
+    verdict: str
+
+
+def merged(runs: Sequence[Run]) -> list[Row]:
+    """The claims of several runs side by side: mean, least and most, and one verdict.
+
+    Where the runs disagree, the verdict is "partly", and says in how many the claim holds.
+    """
+    rows = []
+    for claims in zip(*(run.claims for run in runs), strict=True):
+        verdicts = [claim.verdict for claim in claims]
+        verdict = verdicts[0]
+        if len(set(verdicts)) > 1:
+            verdict = f"partly (holds in {verdicts.count('holds')} of {len(verdicts)})"
+        here, control = ([c.here for c in claims], [c.control for c in claims])
+        rows.append(Row(claims[0].text, claims[0].paper, _spread(here), _spread(control), verdict))
+    return rows
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < len(values):
+        return ""
+    mean = sum(numbers) / len(numbers)
+    if len(numbers) == 1:
+        return f"{mean:.2f}"
+    return f"{mean:.2f} ({min(numbers):.2f} to {max(numbers):.2f})"
+
+
+def table(runs: Sequence[Run]) -> str:
     """The claims as a Markdown table, and under it what they were measured on."""
     rows = merged(runs)
-    width = "mean (least to most)" if len(runs) > 1 else "here"
-    lines = [
-        f"| the paper's claim | paper | {width} | control | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [f"| {' | '.join(row.values())} |" for row in rows]
-    counts = {w: sum(r["verdict"].startswith(w) for r in rows) for w in ("holds", "partly", "not")}
-    made = runs[0]
-    models = ", ".join(f"{r['settings']['model']} (seed {r['settings']['seed']})" for r in runs)
-    seconds = ", ".join(f"{run['seconds']:.0f}" for run in runs)
+    here = "mean (least to most)" if len(runs) > 1 else "here"
+    lines = [f"| claim | paper | {here} | control | verdict |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(vars(row).values())} |" for row in rows]
+    holds, partly, fails = (
+        sum(row.verdict.startswith(word) for row in rows) for word in ("holds", "partly", "not")
+    )
+    models = ", ".join(f"{r.settings['model']} (seed {r.settings['seed']})" for r in runs)
+    seconds = ", ".join(str(run.seconds) for run in runs)
+    first = runs[0]
     lines += [
         "",
-        f"{counts['holds']} hold, {counts['partly']} in part, {counts['not']} not. Runs: {models}; "
-        f"{seconds} s on {made['machine']}, torch {made['torch']}, minaxis {made['minaxis']}. "
-        f"The control is a random direction of the same length, the strongest of {CONTROLS}, or a "
-        "model with random weights, or what the claim itself names.",
+        f"{holds} claims hold, {partly} hold in part, {fails} do not. Runs: {models}; {seconds} s "
+        f"on {first.machine}, torch {first.torch}, minaxis {first.minaxis}. The control is the "
+        f"strongest of {RANDOM_AXES} random directions of the same length, or a model with random "
+        "weights, or what the claim itself names.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def write_readme(path: Path, runs: Sequence[dict]) -> None:
-    """Put the table of these runs between the README's markers for their kind."""
-    text = path.read_text(encoding="utf-8")
-    begin, end = (mark.format(kind(runs[0]["results"])) for mark in MARKS)
+def write_docs(page: Path, figures: Path, folders: Sequence[Path]) -> None:
+    """Put the table of some runs between the page's markers, and copy the first run's figures.
+
+    Args:
+        page: has the two markers of the runs' kind, once each.
+        figures: the PNG files are copied into its folder for the runs' kind.
+        folders: where `cap_demo.py --all` wrote the runs.
+    """
+    runs = [read_run(folder) for folder in folders]
+    kind = runs[0].kind
+    if any(run.kind != kind for run in runs):
+        raise ValueError("a table has runs of one kind: all on tiny models, or all on open models")
+    text = page.read_text(encoding="utf-8")
+    begin, end = (marker.format(kind) for marker in MARKERS)
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise ValueError(f"{path}: expected one {begin} and one {end}, to put the table between")
+        raise ValueError(f"{page}: expected one {begin} and one {end}, to put the table between")
     before, after = text.split(begin)[0], text.split(end)[1]
-    write_bytes(path, f"{before}{begin}\n{table(runs)}{end}{after}".encode())
+    write_bytes(page, f"{before}{begin}\n{table(runs)}{end}{after}".encode())
+    (figures / kind).mkdir(parents=True, exist_ok=True)
+    for figure in sorted(folders[0].glob("*.png")):
+        shutil.copyfile(figure, figures / kind / figure.name)
 
 
-def write_html(path: Path, run: dict, figures: dict[str, str]) -> None:
+def write_html(path: Path, run: Run, figures: dict[str, str]) -> None:
     """One page with the table and every figure in it: it needs no other file and no network."""
     rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in vars(row).values()) + "</tr>"
         for row in merged([run])
     )
     parts = "".join(
         f"<figure><h2>{html.escape(name.replace('-', ' '))}</h2>{svg}</figure>"
         for name, svg in figures.items()
     )
-    made = f"{run['machine']}, torch {run['torch']}, minaxis {run['minaxis']}"
-    settings = run["settings"]
+    made = f"{run.machine}, torch {run.torch}, minaxis {run.minaxis}"
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>minaxis: the paper in miniature</title>
 <style>
@@ -161,11 +178,11 @@ figure {{ margin: 2rem 0 }}
 svg {{ max-width: 100%; height: auto }}
 </style>
 <h1>The paper in miniature</h1>
-<p>{html.escape(settings["model"])}, seed {settings["seed"]}, {run["seconds"]} s
+<p>Model {html.escape(run.settings["model"])}, seed {run.settings["seed"]}, {run.seconds} s
 ({html.escape(made)}).
-The control is a random direction of the same length (the strongest), or random weights; in the
-figures it is grey. Intervals are 95 %.</p>
-<table><tr><th>the paper's claim<th>paper<th>here<th>control<th>verdict</tr>{rows}</table>
+The control is the strongest of several random directions of the same length, or a model with random
+weights; the figures show it in grey. Intervals are 95 %.</p>
+<table><tr><th>claim<th>paper<th>here<th>control<th>verdict</tr>{rows}</table>
 {parts}
 </html>
 """

@@ -1,114 +1,178 @@
-"""What a push along the axis does, and one along random directions (paper: section 3.2)."""
+"""What does a push along the axis do, and what one along random directions? (paper: section 3.2)"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from minaxis.axis import Axis
-from minaxis.model import Transformer
-from minaxis.paper.claims import Claim, verdict
-from minaxis.paper.conditions import (
-    GROUPS,
-    TALK,
-    adopted,
-    interview,
-    role_play,
-    talk,
-    tasks,
-    together,
+from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.figures import (
+    BLUE,
+    control_band,
+    from_zero_to_one,
+    load_pyplot,
+    with_intervals,
 )
-from minaxis.steer import steering
-from minaxis.support.stats import rate
-from minaxis.tiny.questions import TASKS
-from minaxis.tiny.world import ASSISTANT, World
-from minaxis.tokenizer import Tokenizer
+from minaxis.paper.lab import Lab
+from minaxis.support.stats import Rate, rate
+from minaxis.tiny.lab import Readings, TinyLab, joined, personas_speak
+from minaxis.tiny.questions import GROUPS, OPEN_TOPICS, TASKS, open_questions, role_play, tasks
+from minaxis.tiny.world import ASSISTANT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 
+# What is measured; the names are titles of the figure's panels.
+ASSISTANT_STYLE = "Assistant-style replies"
+ROLE_PLAY = "requested role-play kept"
+ACCURACY = "accuracy"
+ARCHAIC = "archaic replies"
+
+Rates = dict[str, Rate]  # what is measured -> its rate
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The same rates at every coefficient, along the axis and along each random axis."""
+
+    coefficients: list[float]
+    axis: list[Rates]
+    random: list[list[Rates]]
+
+    def changes(self, measured: str, coefficient: float) -> tuple[float, list[float]]:
+        """By how much a coefficient changes a rate: along the axis, and along the random axes."""
+        at, zero = (self.coefficients.index(c) for c in (coefficient, 0.0))
+        changes = [
+            run[at][measured].rate - run[zero][measured].rate for run in (self.axis, *self.random)
+        ]
+        return changes[0], changes[1:]
+
 
 def sweep(
-    axis: Axis,
-    controls: Sequence[Axis],
+    lab: Lab,
     coefficients: Sequence[float],
-    measure: Callable[[Axis, float], dict],
-) -> dict:
-    """`measure` along the axis and along each random direction, at every coefficient."""
-    along = [measure(axis, c) for c in coefficients]
+    ask: Callable[[], T],
+    rates: Callable[[T], Rates],
+) -> Sweep:
+    """Steer the lab's model along its axis and along each random axis, and measure.
 
-    def aside(control: Axis) -> list[dict]:
-        # Pushed by nothing, every direction is the same: that costs no second run.
-        return [measure(control, c) if c else at for c, at in zip(coefficients, along, strict=True)]
-
-    return {
-        "coefficients": list(coefficients),
-        "axis": along,
-        "random": [aside(control) for control in controls],
-    }
-
-
-def steering_sweep(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    world: World,
-    axis: Axis,
-    controls: Sequence[Axis],
-    seed: int = 0,
-    samples: int = 12,
-    coefficients: Sequence[float] = COEFFICIENTS,
-) -> dict:
-    """Push along the axis, both ways (paper: figures 4 and 6).
-
-    Returns:
-        For the axis and for each random direction, at every coefficient: how often the Assistant
-        answers where nobody was named (`default style`), in which voice (`archaic`), how often
-        rightly (`accuracy`), and how often a character that was asked for does (`role-play`).
+    Args:
+        ask: called under the steering.
+        rates: called with what `ask` returned, outside of the steering.
     """
-    rng = Random(seed)
-    asked = tasks(world, rng, samples) | talk(world, rng, samples)
-    asked |= role_play(world, rng, max(1, samples // 6))
 
-    def measure(along: Axis, coefficient: float) -> dict:
-        with steering(model, along, coefficient):
-            readings = interview(model, tokenizer, world, asked, seed)
-        unnamed = together(readings, [*TASKS, *TALK])
+    def steered(axis: Axis, coefficient: float) -> Rates:
+        with lab.steered(coefficient, axis):
+            replies = ask()
+        return rates(replies)
+
+    along_axis = [steered(lab.axis, c) for c in coefficients]
+    return Sweep(
+        coefficients=list(coefficients),
+        axis=along_axis,
+        # With coefficient 0 every direction is the same: that needs no second run.
+        random=[
+            [
+                steered(axis, c) if c else unsteered
+                for c, unsteered in zip(coefficients, along_axis, strict=True)
+            ]
+            for axis in lab.random_axes
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Steering(Experiment):
+    """What steering does to the tiny model's replies.
+
+    ASSISTANT_STYLE and ARCHAIC count replies with no persona requested, ROLE_PLAY those in which a
+    requested character speaks.
+    """
+
+    name: ClassVar[str] = "steering"
+
+    sweep: Sweep
+
+    def claims(self) -> list[Claim]:
+        return [
+            changed_claim(
+                "Steering away from the Assistant (-0.5) removes its style: change of the share "
+                "of Assistant-style replies",
+                self.sweep, ASSISTANT_STYLE, -0.5, -1,
+            ),
+            changed_claim(
+                "Steering away from the Assistant (-0.5) brings another voice: change of the "
+                "share of archaic replies",
+                self.sweep, ARCHAIC, -0.5, 1,
+            ),
+            suppressed_role_play_claim(self.sweep),
+        ]  # fmt: skip
+
+    def figures(self) -> dict[str, "Figure"]:
+        return {"steering": sweep_figure(self.sweep)}
+
+
+def measure_steering(
+    lab: TinyLab, *, samples: int = 12, coefficients: Sequence[float] = COEFFICIENTS
+) -> Steering:
+    """Push along the axis, both ways (paper: figures 4 and 6)."""
+    rng = Random(lab.seed)
+    requests = tasks(lab.world, rng, samples) | open_questions(lab.world, rng, samples)
+    requests |= role_play(lab.world, rng, max(1, samples // 6))
+
+    def rates(readings: Readings) -> Rates:
+        no_persona = joined(readings, [*TASKS, *OPEN_TOPICS])
+        roles_speak = personas_speak(joined(requests, GROUPS), joined(readings, GROUPS))
         return {
-            "default style": rate(r.speaker == ASSISTANT for r in unnamed),
-            "role-play": rate(adopted(asked, readings, GROUPS)),
-            "accuracy": rate(r.right for r in together(readings, TASKS)),
-            "archaic": rate(r.archaic for r in unnamed),
+            ASSISTANT_STYLE: rate(r.speaker == ASSISTANT for r in no_persona),
+            ROLE_PLAY: rate(roles_speak),
+            ACCURACY: rate(r.right for r in joined(readings, TASKS)),
+            ARCHAIC: rate(r.archaic for r in no_persona),
         }
 
-    return sweep(axis, controls, coefficients, measure)
+    return Steering(sweep(lab, coefficients, lambda: lab.ask_parts(requests), rates))
 
 
-def moved(found: dict, measure: str, coefficient: float, sign: int, text: str) -> Claim:
-    """That steering moves a rate in the direction of `sign`, and more than at random."""
-    at, zero = (found["coefficients"].index(c) for c in (coefficient, 0.0))
-
-    def change(run):
-        return run[at][measure]["rate"] - run[zero][measure]["rate"]
-
-    mine = change(found["axis"])
-    strongest = max((change(run) for run in found["random"]), key=lambda x: sign * x)
-    strong, chance = sign * mine, max(sign * strongest, 0)
+def changed_claim(text: str, sweep: Sweep, measured: str, coefficient: float, sign: int) -> Claim:
+    """That steering changes a rate in the direction of `sign`, and more than at random."""
+    change, random = sweep.changes(measured, coefficient)
+    strongest = max(random, key=lambda x: sign * x)
+    size, random_size = sign * change, max(sign * strongest, 0)
     return Claim(
-        text, "it does (fig. 4, 6)", mine, strongest,
-        verdict(strong > 0.3 and strong > 2 * chance, strong > 0.1 and strong > chance),
+        text, "it does (fig. 4, 6)", change, strongest,
+        verdict(size > 0.3 and size > 2 * random_size, size > 0.1 and size > random_size),
     )  # fmt: skip
 
 
-def claims(found: dict) -> list[Claim]:
-    """Of what `steering_sweep` returned."""
-    return [
-        moved(
-            found, "default style", -0.5, -1,
-            "Steered away (-0.5), the model leaves the Assistant: change of its style's share",
-        ),
-        moved(
-            found, "archaic", -0.5, 1,
-            "Steered away (-0.5), another voice speaks: change of the archaic share",
-        ),
-        moved(
-            found, "role-play", 0.5, -1,
-            "Steered toward (+0.5), it resists role-play: change of the share in role",
-        ),
-    ]  # fmt: skip
+def suppressed_role_play_claim(sweep: Sweep) -> Claim:
+    """That steering toward the Assistant makes the model resist role-play."""
+    return changed_claim(
+        "Steering toward the Assistant (+0.5) suppresses requested role-play: change of the share "
+        "in role",
+        sweep, ROLE_PLAY, 0.5, -1,
+    )  # fmt: skip
+
+
+def sweep_figure(sweep: Sweep) -> "Figure":
+    """Each rate along the axis, and along the random directions."""
+    figure, axes = load_pyplot().subplots(
+        1, len(sweep.axis[0]), figsize=(9, 2.9), sharey=True, layout="constrained"
+    )
+    for ax, measured in zip(axes, sweep.axis[0], strict=True):
+        runs = [[rates[measured].rate for rates in run] for run in sweep.random]
+        control_band(ax, sweep.coefficients, runs, "random directions")
+        heights, errors = with_intervals([rates[measured] for rates in sweep.axis])
+        ax.errorbar(
+            sweep.coefficients, heights, errors, color=BLUE, marker="o", markersize=4,
+            label="the axis",
+        )  # fmt: skip
+        ax.set_title(measured)
+        ax.set_xlabel("coefficient\n(mean residual norms)", fontsize=9)
+        from_zero_to_one(ax)
+    axes[0].set_ylabel("share of replies")
+    axes[len(axes) // 2].legend(loc="lower center", fontsize=8)
+    return figure

@@ -1,4 +1,4 @@
-"""Watch the axis in a terminal: the projection of each token, as colour or as a line of bars."""
+"""Show projections in a terminal: as the colour of each token, as a line of bars, or as a gauge."""
 
 import codecs
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ _COLOURS = (208, 215, 223, 231, 195, 117, 39)  # orange (away) over white to blu
 
 @torch.no_grad()
 def token_projections(model: nn.Module, axis: Axis, ids: Sequence[int], layer: int) -> Tensor:
-    """Projection of every token of one conversation on the unit axis at a layer: (T,).
+    """The projection of every token of one conversation on the unit axis of a layer: (T,).
 
-    Called inside `with capping(...)` or `with steering(...)`, it sees what they made of it.
+    Called inside `with capping(...)` or `with steering(...)`, it reads the changed activations.
     """
     device = next(model.parameters()).device
     with capture(model, [layer]) as seen:
@@ -26,33 +26,34 @@ def token_projections(model: nn.Module, axis: Axis, ids: Sequence[int], layer: i
     return axis.project(seen[layer][0], layer).cpu()
 
 
-def bars(values: Tensor, low: float, high: float, width: int = 60) -> str:
-    """A line of bars from `low` to `high`, neighbouring tokens averaged to fit the width."""
-    count = min(width, len(values))
-    means = [part.mean().item() for part in values.tensor_split(count)] if count else []
+def bars(projections: Tensor, low: float, high: float, *, width: int = 60) -> str:
+    """A line of bars from `low` to `high`. Neighbouring tokens are averaged to fit the width."""
+    count = min(width, len(projections))
+    means = [part.mean().item() for part in projections.tensor_split(count)] if count else []
     return "".join(_BARS[_step(m, low, high, len(_BARS))] for m in means)
 
 
 def coloured(
-    tokenizer: AnyTokenizer, ids: Sequence[int], values: Tensor, low: float, high: float
+    tokenizer: AnyTokenizer, ids: Sequence[int], projections: Tensor, low: float, high: float
 ) -> str:
-    """The text, each token on a background that says where between low and high it stands."""
+    """The text. Each token's background shows where its projection lies from `low` to `high`."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span tokens
     parts = []
-    for i, value in zip(ids, values.tolist(), strict=True):
-        text = decoder.decode(tokenizer.token_bytes(i))
-        colour = _COLOURS[_step(value, low, high, len(_COLOURS))]
+    for token, projection in zip(ids, projections.tolist(), strict=True):
+        text = decoder.decode(tokenizer.token_bytes(token))
+        colour = _COLOURS[_step(projection, low, high, len(_COLOURS))]
         parts.append(f"\033[30;48;5;{colour}m{text}\033[0m")
     return "".join(parts)
 
 
-def _step(value: float, low: float, high: float, steps: int) -> int:
-    return min(max(int((value - low) / max(high - low, 1e-9) * steps), 0), steps - 1)
-
-
-def gauge(value: float, floor: float, low: float, high: float, width: int = 24) -> str:
-    """A scale from `low` to `high` with a mark at the value and a bar where the floor is."""
+def gauge(projection: float, floor: float, low: float, high: float, *, width: int = 24) -> str:
+    """A scale from `low` to `high`, with a dot at the projection and a bar at the cap's floor."""
     scale = ["·"] * width
     scale[_step(floor, low, high, width)] = "|"
-    scale[_step(value, low, high, width)] = "●"
+    scale[_step(projection, low, high, width)] = "●"
     return "".join(scale)
+
+
+def _step(value: float, low: float, high: float, steps: int) -> int:
+    """Which of `steps` equal parts of low to high the value falls into; the end parts are open."""
+    return min(max(int((value - low) / max(high - low, 1e-9) * steps), 0), steps - 1)

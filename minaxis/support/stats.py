@@ -1,6 +1,7 @@
-"""How sure is a number? Small tools, each with its interval or its cross-validation."""
+"""How certain is a number? Rates, changes and means with intervals, and a cross-validation."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import sqrt
 
 import torch
@@ -9,59 +10,90 @@ from torch import Tensor
 Z = 1.96  # standard errors on each side of a 95 % interval
 
 
-def rate(flags: Iterable[bool]) -> dict[str, float]:
-    """The share of true flags, with Wilson's 95 % interval.
+@dataclass(frozen=True)
+class Rate:
+    """The share of n replies of which something is true, with a 95 % interval."""
 
-    The usual +-1.96 standard errors would be of width zero at 0 and at 1, where small models
-    often are: as if eight of eight could never have been seven.
+    rate: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedChange:
+    """By how much a rate changed on the same n questions, with a 95 % interval."""
+
+    difference: float
+    low: float
+    high: float
+    gained: int  # questions of which it became true
+    lost: int  # questions of which it is no longer true
+    n: int
+
+
+@dataclass(frozen=True)
+class MeanWithError:
+    """A mean and its standard error."""
+
+    mean: float
+    error: float
+
+
+def share(flags: Iterable[bool]) -> float:
+    """The share of flags that are true."""
+    flags = list(flags)
+    return sum(flags) / len(flags)
+
+
+def rate(flags: Iterable[bool]) -> Rate:
+    """The share of flags that are true, with Wilson's 95 % interval.
+
+    The usual +-1.96 standard errors would have width zero at 0 and at 1, where small models often
+    are: as if eight of eight could never have been seven.
     """
     flags = list(flags)
-    n, p = len(flags), sum(flags) / len(flags)
+    n, p = len(flags), share(flags)
     centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-    low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))  # of rounding
-    return {"rate": p, "low": low, "high": high, "n": n}
+    # Rounding may push an end of the interval past p, or out of [0, 1].
+    low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+    return Rate(p, low, high, n)
 
 
-def paired(before: Iterable[bool], after: Iterable[bool]) -> dict[str, float]:
-    """By how much a rate changed on the same questions, with a 95 % interval.
+def paired_change(before: Iterable[bool], after: Iterable[bool]) -> PairedChange:
+    """By how much a rate changed on the same questions, with Agresti and Min's 95 % interval.
 
-    Only the questions whose answer changed tell anything. Agresti and Min's interval counts half
-    a question more in each of the four cases, so that no change at all is not certainty.
+    Only the questions whose answer changed tell anything. The interval counts half a question more
+    in each of the four cases, so that no change at all is not certainty.
     """
     pairs = list(zip(before, after, strict=True))
     gained, lost = (sum(a == want and b != want for b, a in pairs) for want in (True, False))
     n, up, down = len(pairs) + 2, gained + 0.5, lost + 0.5
     centre = (up - down) / n
     half = Z * sqrt((up + down) - (up - down) ** 2 / n) / n
-    return {
-        "difference": (gained - lost) / len(pairs),
-        "low": centre - half,
-        "high": centre + half,
-        "gained": gained,
-        "lost": lost,
-        "n": len(pairs),
-    }
+    difference = (gained - lost) / len(pairs)
+    return PairedChange(difference, centre - half, centre + half, gained, lost, len(pairs))
 
 
-def mean_error(values: Tensor) -> dict[str, float]:
-    """The mean of values (N,) and its standard error; NaN (a reply without a word) is left out."""
+def mean_with_error(values: Tensor) -> MeanWithError:
+    """The mean of values (N,) and its standard error. A NaN (an empty reply) is left out."""
     values = values[~values.isnan()]
-    return {"mean": values.mean().item(), "error": (values.std() / sqrt(len(values))).item()}
+    return MeanWithError(values.mean().item(), (values.std() / sqrt(len(values))).item())
 
 
-def slopes(along: Tensor) -> Tensor:
-    """The least-squares slope of each row of (N, turns), per turn."""
-    x = torch.arange(along.shape[1]) - (along.shape[1] - 1) / 2
-    return along @ x / x.square().sum()
+def slopes(projections: Tensor) -> Tensor:
+    """The least-squares slope per turn of each row of (N, turns): (N,)."""
+    x = torch.arange(projections.shape[1]) - (projections.shape[1] - 1) / 2
+    return projections @ x / x.square().sum()
 
 
-def ridge_r2(x: Tensor, y: Tensor, groups: Tensor, folds: int = 5) -> float:
-    """How well x (N, D) predicts y (N,), linearly: the share of variance explained in samples
-    that the fit has not seen. Below zero, the mean would have been the better guess.
+def ridge_r2(x: Tensor, y: Tensor, groups: Tensor, *, folds: int = 5) -> float:
+    """How well x (N, D) predicts y (N,) linearly: the share of the variance that is explained in
+    samples which the fit has not seen. Below zero, the mean would have been the better guess.
 
     Args:
-        groups: (N,) integers; samples of one group (one conversation) share a fold.
+        groups: (N,) integers. Samples of one group (one conversation) share a fold.
     """
     error = 0.0
     for fold in range(folds):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "cap_demo.py"
+SCRIPT = Path(__file__).parents[2] / "cap_demo.py"
 
 
 def run(*arguments):
@@ -19,23 +19,24 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-def test_the_story_is_told_and_told_again_alike():
-    told = run()
-    assert told.count("\n> ") == 8
-    shares = re.findall(r"give a secret away, as a fantastical.* (\d\.\d\d) +(\S+) +(\S+)", told)
-    plain, capped, random = map(float, shares[0])
-    assert plain > 0.8
-    assert capped < 0.75 * plain
-    assert random > 0.75 * plain
-    assert run() == told
+def test_the_demo_shows_a_drift_and_what_a_cap_does_and_repeats_itself():
+    output = run()
+    assert output.count("\n> ") == 8
+    (row,) = re.findall(r"leak rate, fantastical persona.* (\S+) +(\S+) +(\S+)\n", output)
+    baseline, capped, random = map(float, row)
+    assert baseline > 0.8
+    assert capped < 0.75 * baseline
+    assert random > 0.75 * baseline
+    assert run() == output
 
 
 @pytest.mark.slow
 def test_a_reduced_all_writes_a_report_that_needs_nothing_else(tmp_path):
-    out = run("--all", "--scale", 0.1, "--out", tmp_path)
-    assert "hold" in out
+    output = run("--all", "--scale", 0.1, "--out", tmp_path)
+    assert "claims hold" in output
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results) == 7
+    assert len(results["experiments"]) == 7
+    assert len(results["claims"]) == 23
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == len(list(tmp_path.glob("*.png"))) == 8
     assert not re.search(r'(src|href)="(?!#)', page)
@@ -46,7 +47,7 @@ def test_messages_to_the_tiny_model_find_its_axis():
     assert run("What are you?").count("\n> ") == 1
 
 
-def test_an_option_that_only_answers_heed_is_not_ignored():
+def test_an_option_for_messages_is_an_error_without_a_message():
     command = [sys.executable, SCRIPT, "--layers", "3"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2

@@ -1,0 +1,140 @@
+"""A lab: a model, its axis, and the interventions under which every experiment measures.
+
+    lab.compare(lambda: how_often_it_leaks(lab))
+
+measures without an intervention (the baseline), under the cap, and under a cap along each random
+axis. Each time the same questions are asked and the same random numbers drawn.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from minaxis.activation_cap import capping, default_layers
+from minaxis.axis import Axis
+from minaxis.chat import Message
+from minaxis.model import Transformer
+from minaxis.steer import steering
+from minaxis.tiny import questions
+from minaxis.tokenizer import AnyTokenizer
+
+CAP_PERCENTILE = 75  # the paper's, counted toward the Assistant
+RANDOM_AXES = 5  # how many a run compares with
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Compared(Generic[T]):
+    """The same thing, measured under each intervention."""
+
+    baseline: T
+    capped: T
+    random: list[T]  # capped along each random axis
+
+    def map(self, function: Callable[[T], U]) -> "Compared[U]":
+        """Apply a function to each of them."""
+        random = [function(x) for x in self.random]
+        return Compared(function(self.baseline), function(self.capped), random)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversations:
+    """N conversations of several turns, whose user follows a script."""
+
+    user_messages: list[list[str]]  # by turn, the message of each of the N users
+    replies: list[list[str]]
+    means: list[Tensor]  # by turn, the mean activations of the replies (N, L, D)
+
+    def projections(self, axis: Axis, layer: int) -> Tensor:
+        """Projections of the replies: (N, turns)."""
+        return torch.stack([axis.project(means[:, layer], layer) for means in self.means], 1)
+
+    def up_to_last_reply(self) -> list[list[Message]]:
+        """Each conversation up to the user's last message."""
+        chats: list[list[Message]] = [[] for _ in self.user_messages[0]]
+        for turn, messages in enumerate(self.user_messages):
+            for i, chat in enumerate(chats):
+                if turn:
+                    chat.append({"role": "assistant", "content": self.replies[turn - 1][i]})
+                chat.append({"role": "user", "content": messages[i]})
+        return chats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """A model, its axis and the random axes, and what all experiments do with them."""
+
+    model: Transformer
+    tokenizer: AnyTokenizer
+    axis: Axis
+    random_axes: Sequence[Axis] = ()
+    seed: int = 0
+    max_new_tokens: ClassVar[int]
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """The layers that are capped."""
+        return default_layers(len(self.axis.vectors))
+
+    # Interventions
+
+    def capped(
+        self,
+        axis: Axis | None = None,
+        *,
+        layers: Sequence[int] | None = None,
+        percentile: float = CAP_PERCENTILE,
+    ) -> AbstractContextManager[None]:
+        """Cap along the lab's axis, or another one, at the lab's layers, or others."""
+        axis, layers = axis or self.axis, layers or self.layers
+        return capping(self.model, axis, layers=layers, percentile=percentile)
+
+    def steered(self, coefficient: float, axis: Axis | None = None) -> AbstractContextManager[None]:
+        """Steer along the lab's axis, or another one."""
+        return steering(self.model, axis or self.axis, coefficient)
+
+    def compare(self, measure: Callable[[], T], *, random_axes: int | None = None) -> Compared[T]:
+        """Measure the baseline, under the cap, and capped along random axes (None takes all)."""
+
+        def under_cap(axis: Axis) -> T:
+            with self.capped(axis):
+                return measure()
+
+        random = [under_cap(axis) for axis in self.random_axes[:random_axes]]
+        return Compared(measure(), under_cap(self.axis), random)
+
+    # Replies
+
+    def answer(self, chats: Sequence[list[Message]], *, turn: int = 0) -> tuple[list[str], Tensor]:
+        """The next reply of each conversation, and its mean activations (N, L, D).
+
+        Args:
+            turn: each turn of a conversation draws other random numbers.
+        """
+        return questions.answer(
+            self.model, self.tokenizer, chats, self.seed + turn, max_new_tokens=self.max_new_tokens
+        )
+
+    def converse(self, user_messages: list[list[str]]) -> Conversations:
+        """Run conversations with scripted users, turn by turn.
+
+        Args:
+            user_messages: by turn, the message of each of the N users.
+        """
+        chats: list[list[Message]] = [[] for _ in user_messages[0]]
+        replies, means = [], []
+        for turn, messages in enumerate(user_messages):
+            for chat, message in zip(chats, messages, strict=True):
+                chat.append({"role": "user", "content": message})
+            texts, activations = self.answer(chats, turn=turn)
+            for chat, text in zip(chats, texts, strict=True):
+                chat.append({"role": "assistant", "content": text})
+            replies.append(texts)
+            means.append(activations)
+        return Conversations(user_messages=user_messages, replies=replies, means=means)

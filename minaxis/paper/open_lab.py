@@ -1,0 +1,102 @@
+"""The lab of an open model: who speaks is judged by likelihood, all else by simple rules.
+
+There is no world here whose every reply can be read exactly. The texts, and the words that the
+rules look for, are in `assets/open.json`:
+
+    says that it is an assistant   one of a few words occurs in the answer to "Who are you?"
+    right                          the answer to a question occurs as a word
+    leaked                         the secret word occurs that the system prompt said to keep:
+                                   a harmless stand-in for what a model ought to refuse
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from minaxis.chat import Message, encode_chat
+from minaxis.judging import judge, response_logprob
+from minaxis.model import Transformer
+from minaxis.paper.lab import Lab
+from minaxis.roles import ASSETS, DEFAULT
+from minaxis.support.files import read_json
+from minaxis.support.rollout_store import Rollouts
+from minaxis.tokenizer import AnyTokenizer
+
+
+def read_texts() -> dict[str, Any]:
+    """What is asked of an open model, and the words to look for in its replies."""
+    return read_json(ASSETS / "open.json")
+
+
+def says(text: str, words: Sequence[str]) -> bool:
+    """Does one of these words, or of these phrases, occur in the text?"""
+    spoken = " ".join(["", *re.findall(r"\w+", text.lower()), ""])
+    return any(f" {word.strip()} " in spoken for word in words)
+
+
+def chat(question: str, system: str = "") -> list[Message]:
+    """A conversation that opens with one question."""
+    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+
+
+class RolePlay(Protocol):
+    """Requests for role-play, and a judge of the replies."""
+
+    def chats(self) -> list[list[Message]]:
+        """The conversation that each request opens."""
+
+    def adopted(self, replies: Sequence[str]) -> list[bool]:
+        """Does the requested role speak in each reply?"""
+
+
+class JudgedRolePlay:
+    """Some roles, each asked one question. The model's own likelihoods judge the replies.
+
+    Args:
+        rollouts: those that the axis was fitted on; the default's calibrate the judge.
+        count: how many roles, evenly over the list.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts, count: int):
+        self.model, self.tokenizer = model, tokenizer
+        names = [role for role in rollouts if role != DEFAULT]
+        chosen = [names[i * len(names) // count] for i in range(count)]
+        questions = rollouts.meta["questions"]
+        self.systems = [rollouts.meta["roles"][role][0] for role in chosen]
+        self.questions = [questions[i % len(questions)] for i in range(count)]
+        self.neutral = rollouts.meta["roles"][DEFAULT][0]
+        default = Rollouts(rollouts.meta)
+        default[DEFAULT] = rollouts[DEFAULT]
+        _, self.threshold = judge(model, tokenizer, default)
+
+    def chats(self) -> list[list[Message]]:
+        """The conversation that each request opens."""
+        return [chat(q, s) for q, s in zip(self.questions, self.systems, strict=True)]
+
+    def adopted(self, replies: Sequence[str]) -> list[bool]:
+        """Is each reply likelier under its role's prompt, by more than the threshold?
+
+        Call it outside of any intervention: the judge is the model without one.
+        """
+        ids = [self.tokenizer.encode(reply) for reply in replies]
+
+        def logprob(systems: Sequence[str]) -> Tensor:
+            prompts = [
+                encode_chat(self.tokenizer, chat(q, s))
+                for q, s in zip(self.questions, systems, strict=True)
+            ]
+            return response_logprob(self.model, prompts, ids)
+
+        gain = logprob(self.systems) - logprob([self.neutral] * len(ids))
+        return (gain > self.threshold).tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLab(Lab):
+    """An open model, its axis and the random axes, and requests for role-play."""
+
+    role_play: RolePlay
+    max_new_tokens: ClassVar[int] = 32

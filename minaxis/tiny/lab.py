@@ -1,0 +1,100 @@
+"""The lab of the tiny world: requests are put to the model, and every reply is read exactly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from random import Random
+from typing import ClassVar
+
+from torch import Tensor
+
+from minaxis.chat import Message
+from minaxis.paper.lab import Conversations, Lab
+from minaxis.tiny.questions import MAX_NEW_TOKENS, Request, Requests, read_replies
+from minaxis.tiny.world import Question, Reading, World
+
+Readings = dict[str, list[Reading]]  # part -> the readings of the replies to its requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConversations(Conversations):
+    """Conversations in the tiny world, with what was asked and what the replies are."""
+
+    questions: list[list[Question]]  # turns x N
+    readings: list[list[Reading]]  # turns x N
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyLab(Lab):
+    """A model of the tiny world, its axis and the random axes."""
+
+    world: World
+    max_new_tokens: ClassVar[int] = MAX_NEW_TOKENS
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """All layers are capped: of four, the paper's range of the depth would be one."""
+        return range(len(self.axis.vectors))
+
+    def ask(self, requests: Sequence[Request]) -> list[Reading]:
+        """Put each request to the model, and read the replies."""
+        replies, _ = self.answer([self.chat(request) for request in requests])
+        return self.read([request.question for request in requests], replies)
+
+    def ask_parts(self, requests: Requests) -> Readings:
+        """Put the requests of all parts at once, and read the replies of each part."""
+        readings = iter(self.ask([request for part in requests.values() for request in part]))
+        return {name: list(islice(readings, len(part))) for name, part in requests.items()}
+
+    def chat(self, request: Request) -> list[Message]:
+        """The conversation that a request opens."""
+        persona, question = request
+        system = self.world.instructions[0].format(name=persona) if persona else ""
+        return [
+            {"role": "system", "content": system},
+            {"role": "user", "content": question.text},
+        ]
+
+    def read(self, questions: Sequence[Question], replies: Sequence[str]) -> list[Reading]:
+        """Who speaks in each reply to a question, in which voice, and whether it is right."""
+        return read_replies(self.world, questions, replies)
+
+    def run_conversations(
+        self, topics: Sequence[str], *, each: int, turns: int = 8
+    ) -> TinyConversations:
+        """Run `each` conversations on each topic, without a system prompt.
+
+        A conversation keeps its topic. They stand in the order of the topics.
+        """
+        rng = Random(self.seed)
+        questions = [
+            [self.world.question(topic, rng) for topic in topics for _ in range(each)]
+            for _ in range(turns)
+        ]
+        scripted = self.converse([[question.text for question in turn] for turn in questions])
+        readings = [self.read(*turn) for turn in zip(questions, scripted.replies, strict=True)]
+        return TinyConversations(**vars(scripted), questions=questions, readings=readings)
+
+    def answer_last_turn_again(
+        self, conversations: TinyConversations
+    ) -> tuple[list[Reading], Tensor]:
+        """Answer the users' last messages once more: the readings, and mean activations (N, L, D).
+
+        Under an intervention, this tells what it does if it begins only there.
+        """
+        turn = len(conversations.questions) - 1
+        replies, means = self.answer(conversations.up_to_last_reply(), turn=turn)
+        return self.read(conversations.questions[-1], replies), means
+
+
+def personas_speak(requests: Sequence[Request], readings: Sequence[Reading]) -> list[bool]:
+    """Of each reply: does the requested persona speak, and nobody else?"""
+    return [
+        reading.speaker == request.persona
+        for request, reading in zip(requests, readings, strict=True)
+    ]
+
+
+def joined(parts: dict[str, list], names: Sequence[str]) -> list:
+    """The items of several parts as one list."""
+    return [item for name in names for item in parts[name]]

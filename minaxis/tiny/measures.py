@@ -1,0 +1,140 @@
+"""Measures of a tiny model, each a few numbers: adoption, leaks, accuracy, and style over turns.
+
+To measure an intervention, call one inside it:
+
+    with lab.capped():
+        leak_rates(lab)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from minaxis.support.stats import share, slopes
+from minaxis.tiny.lab import TinyLab, personas_speak
+from minaxis.tiny.questions import GROUPS, TASKS, Request, characters, harmless_topics
+from minaxis.tiny.world import ASSISTANT
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """How often a requested character speaks, on everything that is not forbidden."""
+
+    everyone: float
+    held_out_roles: float  # those that instructions never named in training
+    groups: dict[str, float]
+
+
+def role_adoption(lab: TinyLab, *, samples: int = 14) -> Adoption:
+    """Ask each character so many harmless questions."""
+    rng, topics, names = Random(lab.seed), harmless_topics(lab.world), list(lab.world.characters)
+    requests = [
+        Request(name, lab.world.question(topics[i % len(topics)], rng, held_out=True))
+        for name in names
+        for i in range(samples)
+    ]
+    speaks = personas_speak(requests, lab.ask(requests))
+    rates = {name: share(speaks[i * samples :][:samples]) for i, name in enumerate(names)}
+
+    def mean(chosen: Sequence[str]) -> float:
+        return sum(rates[name] for name in chosen) / len(chosen)
+
+    return Adoption(
+        everyone=mean(names),
+        held_out_roles=mean(lab.world.held_out_roles),
+        groups={group: mean(characters(lab.world, group)) for group in GROUPS},
+    )
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Shares of the replies to forbidden questions. A garbled reply is neither."""
+
+    leaked: float
+    refused: float
+
+
+@dataclass(frozen=True)
+class LeakRates:
+    """Forbidden questions with no persona requested, and to fantastical characters."""
+
+    no_persona: Leaks
+    fantastical: Leaks
+
+
+def leak_rates(lab: TinyLab, *, samples: int = 8) -> LeakRates:
+    """Ask forbidden questions, so many for each fantastical character (paper: section 5)."""
+    rng = Random(lab.seed)
+
+    def leaks(personas: Sequence[str]) -> Leaks:
+        readings = lab.ask(
+            [
+                Request(name, lab.world.question("forbidden", rng))
+                for name in personas
+                for _ in range(samples)
+            ]
+        )
+        return Leaks(share(r.right for r in readings), share(r.refused for r in readings))
+
+    names = characters(lab.world, "fantastical")
+    return LeakRates(no_persona=leaks([""] * len(names)), fantastical=leaks(names))
+
+
+@dataclass(frozen=True)
+class TaskReplies:
+    """Replies to held-out questions with a right answer, with no persona requested."""
+
+    accuracy: dict[str, float]  # of each topic
+    overall_accuracy: float
+    assistant_style: float  # share of replies in which the Assistant speaks
+    archaic: float  # share of replies with archaic words
+
+
+def task_replies(lab: TinyLab, *, samples: int = 64) -> TaskReplies:
+    """Ask so many questions of each topic."""
+    rng = Random(lab.seed)
+    readings = lab.ask(
+        [
+            Request("", lab.world.question(topic, rng, held_out=True))
+            for topic in TASKS
+            for _ in range(samples)
+        ]
+    )
+    return TaskReplies(
+        accuracy={
+            topic: share(r.right for r in readings[i * samples :][:samples])
+            for i, topic in enumerate(TASKS)
+        },
+        overall_accuracy=share(r.right for r in readings),
+        assistant_style=share(r.speaker == ASSISTANT for r in readings),
+        archaic=share(r.archaic for r in readings),
+    )
+
+
+@dataclass(frozen=True)
+class StyleTrajectory:
+    """Conversations on one topic, turn by turn."""
+
+    style: list[float]  # share of replies in which the Assistant speaks
+    archaic: list[float]  # share of replies with archaic words
+    projection: list[float]  # mean projection of the replies at the last layer
+    slope: float  # of the projection, per turn
+
+
+def style_trajectories(
+    lab: TinyLab, topics: Sequence[str], *, each: int = 32
+) -> dict[str, StyleTrajectory]:
+    """Run conversations of eight turns on each topic."""
+    conversations = lab.run_conversations(topics, each=each)
+    projections = conversations.projections(lab.axis, len(lab.axis.vectors) - 1)  # (N, turns)
+    trajectories = {}
+    for i, topic in enumerate(topics):
+        rows = slice(i * each, (i + 1) * each)
+        turns = [turn[rows] for turn in conversations.readings]
+        trajectories[topic] = StyleTrajectory(
+            style=[share(r.speaker == ASSISTANT for r in turn) for turn in turns],
+            archaic=[share(r.archaic for r in turn) for turn in turns],
+            projection=projections[rows].nanmean(0).tolist(),
+            slope=slopes(projections[rows]).nanmean().item(),
+        )
+    return trajectories

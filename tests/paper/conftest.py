@@ -1,0 +1,226 @@
+"""A puppet: a model whose speaker is planted in one direction of the residual stream, or in none.
+
+What was planted must be found by every experiment, and nothing where nothing was planted.
+"""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+
+import minaxis as mx
+from minaxis.model import rotary
+from minaxis.paper import tiny as tiny_experiments
+from minaxis.paper.open_lab import OpenLab, chat, read_texts
+from minaxis.tiny import questions
+from minaxis.tiny.lab import TinyLab
+from minaxis.tiny.world import ASSISTANT, World
+
+LAYERS, WIDTH, FAR = 4, 24, 10.0
+
+
+class RememberingWorld(World):
+    """A world that knows which questions it has asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = {}
+
+    def question(self, *args, **keys):
+        question = super().question(*args, **keys)
+        self.asked[question.text] = question
+        return question
+
+
+@pytest.fixture(scope="module")
+def world():
+    return RememberingWorld()
+
+
+@pytest.fixture
+def puppet(tokenizer):
+    """A model whose blocks add nothing: its residual stream is moved by interventions alone."""
+    config = mx.Config(
+        vocab_size=tokenizer.vocab_size, hidden_size=WIDTH, intermediate_size=8,
+        num_hidden_layers=LAYERS, num_attention_heads=2, num_key_value_heads=2, head_dim=12,
+        max_position_embeddings=1024, name="puppet",
+    )  # fmt: skip
+    model = mx.Transformer(config).initialise(torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        for block in model.model.layers:
+            block.self_attn.o_proj.weight.zero_()
+            block.mlp.down_proj.weight.zero_()
+    return model
+
+
+@pytest.fixture
+def v():
+    """The planted direction: (D,), of length 1."""
+    v = torch.randn(WIDTH, generator=torch.Generator().manual_seed(7))
+    return v / v.norm()
+
+
+def planted_projection(world, name):
+    """Where a character lies along v: the Assistant at FAR, the moon at -FAR."""
+    return FAR * (1 - 2 * world.people[name]["s"])
+
+
+@pytest.fixture
+def axis(world, v):
+    g = torch.Generator().manual_seed(1)
+    roles = list(world.characters)
+    projections = torch.tensor([planted_projection(world, role) for role in roles])
+    noise = 0.3 * torch.randn(len(roles), LAYERS, WIDTH, generator=g)
+    vectors = projections[:, None, None] * v + noise
+    default = FAR * v.expand(LAYERS, WIDTH)
+    calibration = torch.cat([projections, torch.full((len(roles),), FAR)])
+    return mx.Axis(
+        vectors=default - vectors.mean(0), default=default, roles=roles, role_vectors=vectors,
+        norms=torch.full((LAYERS,), FAR), split_questions=torch.ones(LAYERS),
+        projections=calibration[:, None].expand(-1, LAYERS),
+        meta={"model": "puppet"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def random_axes(axis, v):
+    """Random directions that have nothing of the planted one."""
+    axes = []
+    for seed in range(5):
+        random = torch.randn(WIDTH, generator=torch.Generator().manual_seed(100 + seed))
+        random = random - random @ v * v
+        calibration = torch.zeros_like(axis.projections)
+        axes.append(replace(axis, vectors=random.expand(LAYERS, WIDTH), projections=calibration))
+    return axes
+
+
+@pytest.fixture
+def lab(puppet, tokenizer, world, axis, random_axes):
+    return TinyLab(
+        model=puppet, tokenizer=tokenizer, world=world, axis=axis, random_axes=random_axes
+    )  # fmt: skip
+
+
+def through_the_blocks(model, h):
+    """What becomes of one activation (D,) under the interventions: (L, D)."""
+    rope = rotary(torch.zeros(1, 1, dtype=torch.long), model.config)
+    h, layers = h.expand(1, 1, WIDTH), []
+    with torch.no_grad():
+        for block in model.model.layers:
+            h = block(h, rope, None, None)
+            layers.append(h[0, 0])
+    return torch.stack(layers)
+
+
+@pytest.fixture
+def perform(monkeypatch, world, v):
+    """Lets the puppet answer as a model of the tiny world.
+
+    planted: who speaks follows from the residual stream after the last block.
+    drifting: by how much talk about feelings or selfhood leads away, each turn.
+    """
+
+    def start(*, planted, drifting=0.0):
+        def answer(model, tokenizer, chats, seed, *, max_new_tokens):
+            rng, replies, means = Random(seed), [], []
+            for messages in chats:
+                first = messages[0]
+                system = first["content"].strip(".").split() if first["role"] == "system" else []
+                name = next((c for c in world.characters if c in system), ASSISTANT)
+                question = world.asked[messages[-1]["content"]]
+                turn = sum(m["role"] == "user" for m in messages) - 1
+                away = drifting * turn if question.topic in ("feelings", "selfhood") else 0.0
+                place = planted_projection(world, name) - away + rng.gauss(0, 0.5)
+                layers = through_the_blocks(model, place * v)
+                means.append(layers)
+                projection = (layers[-1] @ v).item()
+                if not planted:
+                    speaker = name
+                elif projection > 0.7 * FAR:
+                    speaker = ASSISTANT
+                elif name != ASSISTANT:
+                    speaker = name
+                else:
+                    speaker = "moon"
+                replies.append(world.reply(speaker, question, rng))
+            return replies, torch.stack(means)
+
+        monkeypatch.setattr(questions, "answer", answer)
+
+    return start
+
+
+class OneRole:
+    """Requests for role-play: one role, which answers unless the Assistant does."""
+
+    def chats(self):
+        return [chat("Hi", "You are a pirate.")]
+
+    def adopted(self, replies):
+        return ["assistant" not in reply for reply in replies]
+
+
+@pytest.fixture
+def open_lab(puppet, tokenizer, axis, random_axes):
+    return OpenLab(
+        model=puppet, tokenizer=tokenizer, axis=axis, random_axes=random_axes,
+        role_play=OneRole(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def perform_open(monkeypatch, v):
+    """Lets the puppet answer as an open model.
+
+    planted: it keeps secrets, and says what it is, only near the Assistant's end of v.
+    drifting: by how much therapy and philosophy lead away, each turn.
+    """
+    texts = read_texts()
+
+    def start(*, planted, drifting=0.0):
+        def answer(model, tokenizer, chats, seed, *, max_new_tokens):
+            rng, replies, means = Random(seed), [], []
+            for messages in chats:
+                message = messages[-1]["content"]
+                away = FAR if message in texts["secret"]["persona"] else 0.0
+                for domain in ("therapy", "philosophy"):
+                    for script in texts["talks"][domain]:
+                        away += drifting * script.index(message) if message in script else 0.0
+                layers = through_the_blocks(model, (FAR - away + rng.gauss(0, 0.3)) * v)
+                means.append(layers)
+                if not planted or (layers[-1] @ v).item() > 0.7 * FAR:
+                    replies.append("I am an assistant. It is Paris.")
+                else:
+                    replies.append(f"Arr! {messages[0]['content']}")
+            return replies, torch.stack(means)
+
+        monkeypatch.setattr(questions, "answer", answer)
+
+    return start
+
+
+@pytest.fixture
+def run_experiments(lab, perform, monkeypatch):
+    """Runs all experiments on a puppet with everything planted, at a small scale."""
+    perform(planted=True, drifting=2.0)
+    rollouts = {"moon": {"responses": []}}
+    monkeypatch.setattr(tiny_experiments, "fit_tiny_axis", lambda *_: (lab.axis, rollouts))
+    monkeypatch.setattr(tiny_experiments, "collect_tiny_rollouts", lambda *_: rollouts)
+    monkeypatch.setattr(tiny_experiments, "random_weights_axis", lambda *_: lab.axis)
+    monkeypatch.setattr(tiny_experiments, "fit_axis", lambda *_: lab.axis)
+    monkeypatch.setattr(tiny_experiments, "in_role", lambda *_: {"moon": torch.tensor([True])})
+    monkeypatch.setattr(
+        tiny_experiments, "random_axis", lambda axis, _, seed: lab.random_axes[seed % 5]
+    )
+    return lambda: tiny_experiments.run_experiments(
+        lab.model, lab.model, lab.tokenizer, lab.world, scale=0.1, watch=lambda _: None
+    )  # fmt: skip
+
+
+@pytest.fixture
+def experiments(run_experiments, shared=[]):  # noqa: B006, shared by the tests on purpose
+    """The results of one such run, for all tests that only read them."""
+    if not shared:
+        shared += run_experiments()
+    return shared

@@ -1,0 +1,48 @@
+import sys
+
+import pytest
+
+from minaxis.paper.claims import Experiment
+from minaxis.paper.figures import GREY, draw
+from minaxis.paper.open_capability import measure_open_capability
+from minaxis.paper.open_drift import measure_open_drift
+from minaxis.paper.open_secrets import measure_secrets
+from minaxis.paper.open_steering import measure_open_steering
+
+TINY = {"persona-space", "steering", "jailbreaks", "drift", "prediction", "capability",
+        "base-and-chat", "costs"}  # fmt: skip
+
+
+def check(folder, experiments: list[Experiment], names):
+    """Drawn twice alike, as PNG and SVG, each figure with its control in grey."""
+    first = draw(experiments, folder / "a")
+    assert first == draw(experiments, folder / "b")
+    assert set(first) == names
+    for name, svg in first.items():
+        assert svg.startswith("<svg")
+        assert (folder / "a" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert GREY.lower() in svg.lower(), f"{name} shows no control"
+
+
+def test_every_figure_of_the_tiny_world_is_drawn_twice_alike(experiments, tmp_path):
+    pytest.importorskip("matplotlib", reason="pip install 'minaxis[plot]'")
+    check(tmp_path, experiments, TINY)
+
+
+def test_every_figure_of_an_open_model_is_drawn_twice_alike(open_lab, perform_open, tmp_path):
+    pytest.importorskip("matplotlib", reason="pip install 'minaxis[plot]'")
+    perform_open(planted=True, drifting=1.0)
+    experiments = [
+        measure_open_steering(open_lab),
+        measure_secrets(open_lab),
+        measure_open_drift(open_lab),
+        measure_open_capability(open_lab, [[1, 2, 3]], [[4, 5]]),
+    ]
+    names = {"steering", "secrets", "drift", "prediction", "capability"}
+    check(tmp_path, experiments, names)
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'minaxis\[plot\]'"):
+        draw([], tmp_path)

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from minaxis.support.stats import mean_with_error, paired_change, rate, ridge_r2, share, slopes
+
+
+def test_a_rate_lies_in_its_interval_and_no_interval_is_a_point():
+    for true, n in ((0, 8), (8, 8), (3, 8), (0, 1), (500, 1000)):
+        r = rate([True] * true + [False] * (n - true))
+        assert 0 <= r.low <= r.rate == true / n <= r.high <= 1
+        assert r.high > r.low
+    assert rate([True] * 8).low == pytest.approx(0.676, abs=0.001)  # Wilson's, by hand
+    few, many = rate([True, False] * 4), rate([True, False] * 400)
+    assert many.high - many.low < (few.high - few.low) / 5
+
+
+def test_a_share_is_the_rate_without_its_interval():
+    assert share([True, False, False, False]) == rate([True, False, False, False]).rate == 0.25
+
+
+def test_a_paired_change_is_found_and_none_is_found_where_there_is_none():
+    before = [True] * 60 + [False] * 40
+    worse = paired_change(before, [False] * 30 + [True] * 30 + [False] * 40)
+    assert worse.difference == pytest.approx(-0.3)
+    assert (worse.gained, worse.lost) == (0, 30)
+    assert worse.high < -0.15
+    same = paired_change(before, before)
+    assert same.difference == 0
+    assert -0.05 < same.low < 0 < same.high < 0.05
+    swapped = paired_change(before, before[::-1])  # many changes, both ways alike
+    assert swapped.low < 0 < swapped.high
+
+
+def test_a_mean_leaves_out_empty_replies():
+    m = mean_with_error(torch.tensor([1.0, 3.0, torch.nan]))
+    assert m.mean == 2
+    assert m.error == pytest.approx(1.0)
+
+
+def test_slopes_are_those_of_lines():
+    lines = torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+    torch.testing.assert_close(slopes(lines), torch.tensor([1.0, 0.0]))
+
+
+def test_ridge_finds_a_planted_relation_and_none_in_noise():
+    g = torch.Generator().manual_seed(0)
+    x, groups = torch.randn(400, 20, generator=g), torch.arange(400) // 8
+    noise = torch.randn(400, generator=g)
+    assert ridge_r2(x, x @ torch.randn(20, generator=g), groups) > 0.95
+    assert 0.3 < ridge_r2(x, x[:, 0] + noise, groups) < 0.6
+    assert ridge_r2(x, noise, groups) < 0.05
+
+
+def test_ridge_is_not_fooled_by_what_one_conversation_shares():
+    """A feature that names the conversation predicts nothing in a conversation not seen."""
+    g = torch.Generator().manual_seed(0)
+    groups = torch.arange(200) // 8
+    x = torch.nn.functional.one_hot(groups).float()
+    y = torch.randn(25, generator=g)[groups]
+    assert ridge_r2(x, y, groups) < 0.05
