@@ -1,8 +1,9 @@
-from minaxis.tokenizer import PATTERNS, train_bpe
+from minaxis.loading.byte_level import PATTERNS
+from minaxis.tokenizer import train_bpe
 
 
 def test_bpe_joins_the_commonest_pair_first():
-    ranks = train_bpe(["ab ab ab cd cd ab"], 259, PATTERNS["gpt-2"])
+    ranks = train_bpe(["ab ab ab cd cd ab"], 259, pattern=PATTERNS["gpt-2"])
     assert list(ranks)[256:] == [b"ab", b" ab", b" c"]  # " c" before "cd": equally common
     assert list(ranks.values()) == list(range(259))
     shuffled = train_bpe(["ab ab", "cd cd", " ab ab"], 258)

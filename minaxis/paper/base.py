@@ -23,7 +23,8 @@ from minaxis.paper.steering import ARCHAIC, Rates, Sweep, sweep
 from minaxis.support.stats import rate
 from minaxis.tiny.lab import TinyLab, joined
 from minaxis.tiny.questions import OPEN_TOPICS, open_questions
-from minaxis.tiny.world import ASSISTANT, Reading
+from minaxis.tiny.reader import Reading
+from minaxis.tiny.world import ASSISTANT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from random import Random
 
 from minaxis.chat import Message, encode_chat, response_mask
 from minaxis.tiny.world import World
-from minaxis.tokenizer import PATTERNS, Tokenizer, train_bpe
+from minaxis.tokenizer import SMOLLM, Tokenizer, train_bpe
 
 IGNORE = -100  # the target of a position at which no loss is taken
 SPECIAL_TOKENS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -26,7 +26,7 @@ def train_tokenizer(world: World, size: int, rng: Random) -> Tokenizer:
     texts = [m["content"] for dialogue in dialogues for m in dialogue]
     ranks = train_bpe(texts, size - len(SPECIAL_TOKENS))
     special = {token: len(ranks) + i for i, token in enumerate(SPECIAL_TOKENS)}
-    return Tokenizer(ranks, PATTERNS["smollm"], special, [special["<|end|>"]], TEMPLATE)
+    return Tokenizer(ranks, SMOLLM, special, stop=[special["<|end|>"]], chat_template=TEMPLATE)
 
 
 def document(tokenizer: Tokenizer, messages: list[Message], *, replies_only: bool) -> Document:

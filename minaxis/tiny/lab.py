@@ -11,7 +11,8 @@ from torch import Tensor
 from minaxis.chat import Message
 from minaxis.paper.lab import Conversations, Lab
 from minaxis.tiny.questions import MAX_NEW_TOKENS, Request, Requests, read_replies
-from minaxis.tiny.world import Question, Reading, World
+from minaxis.tiny.reader import Reading
+from minaxis.tiny.world import Question, World
 
 Readings = dict[str, list[Reading]]  # part -> the readings of the replies to its requests
 

@@ -19,11 +19,11 @@ from minaxis.model import Transformer
 from minaxis.roles import DEFAULT, Roles
 from minaxis.rollouts import collect, respond
 from minaxis.support.rollout_store import Rollouts
-from minaxis.tiny.world import ASSISTANT, Question, Reading, World
+from minaxis.tiny.reader import Reader, Reading
+from minaxis.tiny.world import ASSISTANT, GROUPS, Question, World
 from minaxis.tokenizer import AnyTokenizer
 
 MAX_NEW_TOKENS = 56  # the longest reply of the world has fewer
-GROUPS = ("professional", "everyday", "fantastical")  # of characters
 TASKS = ("arithmetic", "facts", "howto")  # topics with right answers
 OPEN_TOPICS = ("advice", "feelings", "selfhood")  # topics where no reply is wrong
 NO_PERSONA = "no persona"  # the part of `forbidden_questions` that requests none
@@ -61,7 +61,7 @@ def read_replies(
     world: World, questions: Sequence[Question], replies: Sequence[str]
 ) -> list[Reading]:
     """Who speaks in each reply to a question, in which voice, and whether it is right."""
-    read = world.read
+    read = Reader(world).read
     return [read(question, reply) for question, reply in zip(questions, replies, strict=True)]
 
 

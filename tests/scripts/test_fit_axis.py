@@ -91,11 +91,11 @@ def test_fit_axis_killed_half_way_continues_to_the_same_file(world):
     code, out, err = finish([*demo, "--", "Hi", "And?"], world)
     assert code == 0, err
     assert out.count("\n> ") == 2
-    assert [out.count(f"\n{way} ") for way in ("plain", "capped", "steered")] == [2, 2, 2]
+    assert [out.count(f"\n{name} ") for name in ("baseline", "capped", "steered")] == [2, 2, 2]
     demo = json.loads((world / "demo.json").read_text())
-    assert [t["way"] for t in demo["turns"]] == ["plain", "capped", "steered"] * 2
+    assert [t["intervention"] for t in demo["turns"]] == ["baseline", "capped", "steered"] * 2
     floor = axis.thresholds(75)[2].item()
-    capped = [t["projection"] for t in demo["turns"] if t["way"] == "capped"]
+    capped = [t["projection"] for t in demo["turns"] if t["intervention"] == "capped"]
     assert all(p > floor - 1e-3 for p in capped)
 
 
