@@ -15,6 +15,7 @@ import argparse
 import subprocess
 import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -100,7 +101,7 @@ def main() -> None:
     save_checkpoint(path, model, tokenizer, info)
     axis.save(args.out / "tiny-axis.pt")
     seconds = round(time.monotonic() - started, 1)
-    write_json(args.out / "tiny.json", {**info, "seconds": seconds, "report": report})
+    write_json(args.out / "tiny.json", {**info, "seconds": seconds, "report": asdict(report)})
     print_metrics(metrics)
     print(f"\nWrote tiny.pt, tiny-base.pt, tiny-axis.pt and tiny.json to {args.out}/", end=" ")
     print(f"after {seconds:.0f} seconds")

@@ -11,5 +11,7 @@ training.py     the training loop, and how it continues after an interruption
 checkpoint.py   the .pt file of a trained model
 
 questions.py    what is asked of a model
+lab.py          a model of the tiny world: it is asked, and its replies are read
+measures.py     rates that several experiments need: adoption, leaks, right answers
 scorecard.py    the table of a trained model, with bounds
 """

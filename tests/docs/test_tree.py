@@ -11,21 +11,25 @@ CORE = [
 
 
 def printed_tree() -> list[Path]:
-    """Every path of the tree in README, in its order."""
+    """Every path of the tree in README, in its order.
+
+    A line is a name and a word on it, or several files of the folder above.
+    """
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"^```\n(minaxis/\n.*?)^```$", text, re.M | re.S)
     paths: list[Path] = []
     parents: list[str] = []
     for line in tree.splitlines():
-        indent, name = re.match(r"( *)(\S+)", line).groups()
+        indent, name, rest = re.match(r"( *)(\S+) *(.*)", line).groups()
         depth = len(indent) // 2
         assert depth <= len(parents), f"{line!r} is in no folder"
-        paths.append(Path(*parents[:depth], name))
+        several = [name, *rest.split()]
+        if not all(n.endswith(".py") for n in several):
+            assert name == "minaxis/" or rest, f"{name}: no word on it"
+            several = [name]
+        paths += [Path(*parents[:depth], n) for n in several]
         parents = [*parents[:depth], name.rstrip("/")]
         assert name.endswith("/") == (ROOT / paths[-1]).is_dir(), f"{paths[-1]} is not there"
-        assert name == "minaxis/" or line[len(indent) + len(name) :].strip(), (
-            f"{name}: no word on it"
-        )
     return paths
 
 
@@ -79,3 +83,18 @@ def test_the_core_can_be_read_in_one_sitting():
     lines = {name: len((ROOT / "minaxis" / name).read_text().splitlines()) for name in CORE}
     assert max(lines.values()) <= 260, lines
     assert sum(lines.values()) <= 2000, lines
+
+
+def test_every_file_of_the_package_is_in_the_tree():
+    listed = {
+        path for path in printed_tree() if path.suffix == ".py" and path.parts[0] == "minaxis"
+    }
+    there = {path.relative_to(ROOT) for path in (ROOT / "minaxis").rglob("*.py")}
+    assert listed == {p for p in there if p.name != "__init__.py" or p.parent == Path("minaxis")}
+
+
+def test_the_docstring_of_each_folder_names_its_files():
+    for folder in sorted(folders(ROOT / "minaxis") - {"assets"}):
+        words = (ROOT / "minaxis" / folder / "__init__.py").read_text(encoding="utf-8")
+        files = python_files(ROOT / "minaxis" / folder) - {"__init__.py"}
+        assert sorted(name for name in files if name not in words) == [], folder
