@@ -1,8 +1,8 @@
 """Open models' files.
 
-models.py               load: a model by its name, folder or file
+models.py               load: reads a model by its name, folder or file
 gguf_file.py            a GGUF file
-folder.py               a Hugging Face folder: which of its files hold what
+folder.py               a Hugging Face folder: what each of its files contains
 config_json.py          its config.json, and the model families that minaxis has
 safetensors.py          its weights
 tokenizer_json.py       its tokenizer.json
@@ -11,6 +11,6 @@ library_tokenizer.py    SentencePiece's vocabularies, on the library tokenizers
 templates.py            chat templates, rendered in a sandbox
 rope_scaling.py         Llama 3.x's rotary embedding, stretched to a longer context
 gemma2.py               the blocks of Gemma 2
-transformers_model.py   a transformers model, called like ours
+transformers_model.py   a transformers model, called like minaxis's own
 published.py            the paper's published vectors and caps
 """

@@ -23,9 +23,13 @@ PATTERNS = {"gpt-2": GPT2, "smollm": SMOLLM, "llama-bpe": _LLAMA3, "qwen2": _QWE
 
 
 def byte_alphabet() -> dict[str, int]:
-    """Printable character -> byte: how byte-level vocabularies write bytes (GPT-2's table).
+    """The byte for which each character of a byte-level vocabulary stands (GPT-2's table).
 
-    Printable Latin-1 characters stand for themselves; the 68 other bytes are written from 256 on.
+    Printable Latin-1 characters stand for themselves. The 68 other bytes are written with the
+    characters from 256 on.
+
+    Returns:
+        Character -> byte, 256 entries.
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
@@ -38,7 +42,14 @@ BYTE_ALPHABET = byte_alphabet()
 
 
 def token_to_bytes(token: str, i: int) -> bytes:
-    """The bytes of a token that is written in the byte alphabet; i is its id, for the error."""
+    """The bytes of a token that is written in the byte alphabet.
+
+    Args:
+        i: the token's id, for the error message.
+
+    Raises:
+        ValueError: a character that stands for no byte.
+    """
     try:
         return bytes(BYTE_ALPHABET[c] for c in token)
     except KeyError as e:
@@ -90,17 +101,20 @@ def byte_level_tokenizer(
 def merge_ranks(
     merges: Sequence[tuple[bytes, bytes]], ids: Mapping[bytes, int], *, ignore_merges: bool = False
 ) -> dict[bytes, int]:
-    """token -> rank, with which tiktoken merges exactly as a list of merges says.
+    """Ranks of tokens, with which tiktoken merges exactly as a list of merges says.
 
     The list says which *pairs* merge. tiktoken merges any pair whose bytes together are a token.
-    Both agree if every token, merged from its bytes by tiktoken's rule, is made from a pair of the
-    list: what happens inside a token's bytes before the token is whole does not depend on the text
-    around it, so no other pair can produce that token in any text.
+    Both agree if tiktoken's rule makes every token from a pair of the list. This suffices, because
+    the merges inside a token's bytes do not depend on the text around the token. So no other pair
+    can produce that token in any text.
 
     Args:
         merges: pairs of pieces; an earlier pair merges first.
         ids: token bytes -> id, the whole vocabulary.
         ignore_merges: a word that is a token as a whole is that token, whatever the merges say.
+
+    Returns:
+        Token bytes -> rank, for `Tokenizer`.
 
     Raises:
         ValueError: a merge that makes no token, or merges that no ranks of tokens can express.
@@ -136,7 +150,7 @@ def merge_ranks(
 def _last_merge(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """The two pieces whose merge makes a token, when tiktoken merges its bytes, lowest rank first.
 
-    More than two pieces where the merges stop before the token is whole.
+    If the merges stop before the token is whole, the pieces are more than two.
     """
     pieces = [token[i : i + 1] for i in range(len(token))]
     while len(pieces) > 2:

@@ -1,12 +1,13 @@
 """A Hugging Face `config.json` to a `Config`, and the model families that minaxis has.
 
 To add a family:
-1. Write an entry in `FAMILIES` under its `model_type`, with what its config.json leaves unsaid.
+1. Write an entry in `FAMILIES` under its `model_type`, with what its config.json does not say.
 2. Does it have a setting that changes what the model computes, and that minaxis does not compute?
    List the values that leave it unused in `supported`. Any other value is an error that names it.
 3. Do its blocks compute something else? Write subclasses of `Config` and `Transformer`, as
-   gemma2.py does. `read_config` makes the former; the pair goes into `MODELS` in models.py.
-4. Add it to tests/loading/test_families.py, which compares every family with transformers.
+   gemma2.py does. Let `read_config` make the config, and add the two classes to `MODELS` in
+   models.py.
+4. Add the family to tests/loading/test_families.py, which compares each with transformers.
 """
 
 from collections.abc import Mapping
@@ -36,12 +37,12 @@ SUPPORTED_GEMMA = SUPPORTED | {
 
 
 class Family(NamedTuple):
-    """What the config.json of one model type leaves unsaid; the defaults are Llama's."""
+    """What the config.json of one model type does not say; the defaults are Llama's."""
 
-    tie_word_embeddings: bool = False  # if config.json does not say
-    qkv_bias: bool = False  # queries, keys and values always add a bias, and the output never
+    tie_word_embeddings: bool = False  # where config.json does not say it
+    qkv_bias: bool = False  # queries, keys and values always have a bias, the output never has one
     qk_norm: bool = False  # as in `Config`
-    sliding_window: bool = False  # `sliding_window` limits every layer wherever it is set
+    sliding_window: bool = False  # a `sliding_window` in config.json limits every layer
     supported: Mapping[str, tuple[Any, ...]] = SUPPORTED
 
 
@@ -55,7 +56,7 @@ FAMILIES = {
 
 
 class Settings:
-    """The settings of a config.json. Each is checked when it is asked for.
+    """The settings of a config.json. Each method checks the setting that it returns.
 
     Args:
         data: the content of the file.
@@ -66,34 +67,38 @@ class Settings:
         self.data, self.source = data, source
 
     def flag(self, key: str, default: bool | None = None) -> bool:
+        """A setting that must be true or false."""
         value = default if self.data.get(key) is None else self.data[key]
         if not isinstance(value, bool):
             raise ValueError(f"{self.source}: {key} is {value!r}, expected true or false")
         return value
 
     def count(self, key: str, default: int | None = None) -> int:
+        """A setting that must be a whole number above 0."""
         value = default if self.data.get(key) is None else self.data[key]
         if type(value) is not int or not 0 < value < 2**28:
             raise ValueError(f"{self.source}: {key} is {value!r}, expected a whole number above 0")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
+        """A setting that must be a finite number above 0."""
         value = self.data.get(key, default)
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise ValueError(f"{self.source}: {key} is {value!r}, expected a number above 0")
         return float(value)
 
     def unsupported(self, key: str, why: str) -> ValueError:
+        """The error to raise for a value that minaxis does not support."""
         return ValueError(f"{self.source}: {key} = {self.data.get(key)!r} is unsupported: {why}")
 
 
 def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Config:
-    """The numbers of a model from the content of its config.json.
+    """The config of a model from the content of its config.json.
 
     Args:
         data: the content of the file.
         source: the file's name, for error messages.
-        name: what to call the model.
+        name: the model's name in the config.
 
     Raises:
         ValueError: a model type that minaxis does not have, a number that is missing or
@@ -103,7 +108,7 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
             f"{source}: model type {kind!r} is unsupported, expected one of {', '.join(FAMILIES)}. "
-            "Other models can be used through transformers: see "
+            "minaxis can use other models through transformers: see "
             "minaxis/loading/transformers_model.py"
         )
     family = FAMILIES[kind]
@@ -144,7 +149,7 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
 
 
 def _rope(settings: Settings) -> tuple[float, Llama3Scaling | None]:
-    """theta of the rotary embedding, and how it is scaled.
+    """The base theta of the rotary embedding, and how its frequencies are scaled (None: not).
 
     transformers 5 writes `rope_parameters`; older files have `rope_theta` and `rope_scaling`.
     """
@@ -169,7 +174,7 @@ def _rope(settings: Settings) -> tuple[float, Llama3Scaling | None]:
 
 
 def _check_windows(settings: Settings, kind: str) -> None:
-    """A ValueError if some layer would attend to another window of tokens than minaxis computes."""
+    """Raise a ValueError if a layer attends to another window of tokens than in minaxis."""
     layers = settings.count("num_hidden_layers")
     types = settings.data.get("layer_types") or []
     if not isinstance(types, list):
@@ -187,7 +192,7 @@ def _check_windows(settings: Settings, kind: str) -> None:
 
 
 def _gemma2_numbers(settings: Settings) -> dict[str, Any]:
-    """The fields of `Gemma2Config` that `Config` lacks."""
+    """The fields of `Gemma2Config` that `Config` does not have."""
     caps = {
         key: settings.number(key) if settings.data.get(key, 0) is not None else None
         for key in ("attn_logit_softcapping", "final_logit_softcapping")

@@ -1,15 +1,15 @@
-"""A Hugging Face folder: which of its files hold what.
+"""A Hugging Face folder: what each of its files contains.
 
-    config.json                     the numbers of the model             config_json.py
+    config.json                     the config of the model              config_json.py
     *.safetensors                   the weights, in one file or many     safetensors.py
-    model.safetensors.index.json    which of many holds which tensor
+    model.safetensors.index.json    the file of each tensor
     tokenizer.json                  the vocabulary                       tokenizer_json.py
-    tokenizer_config.json           special tokens of the chat, the chat template
+    tokenizer_config.json           the special tokens of a chat, and the chat template
     chat_template.jinja             the chat template, in newer folders
-    generation_config.json          which tokens end a turn
+    generation_config.json          the tokens that end a turn
 
 All of this is downloaded data. Nothing in it is executed, and every number is checked before use.
-A setting that changes what the model computes, and that minaxis does not have, is an error.
+A setting that changes what the model computes, and that minaxis does not compute, is an error.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,13 +30,16 @@ from minaxis.tokenizer import AnyTokenizer
 def read_folder(
     folder: Path, name: str
 ) -> tuple[Config, Iterator[tuple[str, Tensor]], torch.dtype]:
-    """A model's numbers, its weights one tensor at a time, and the dtype that they are stored in.
+    """A model's config, its weights one tensor at a time, and the dtype in which they are stored.
 
     Args:
-        name: what to call the model.
+        name: the model's name in the config.
+
+    Returns:
+        The config; (name, tensor) pairs in the stored dtype; this dtype.
 
     Raises:
-        ValueError: a file that is missing, damaged or contradicts another, or a model that
+        ValueError: a file that is missing, is damaged or contradicts another, or a model that
             minaxis does not have.
     """
     path = folder / "config.json"
@@ -49,7 +52,7 @@ def read_folder(
         (name, tensor)
         for path, names in _shards(folder).items()
         for name, tensor in read_safetensors(path, names)
-        # The first is a copy if the two matrices are tied; old files contain the second.
+        # If the two matrices are tied, lm_head.weight is a copy. Old files have inv_freq, too.
         if not (name == "lm_head.weight" and config.tie_word_embeddings)
         and not name.endswith("rotary_emb.inv_freq")
     )
@@ -60,18 +63,19 @@ def read_tokenizer(folder: Path, *, vocab_size: int | None = None) -> AnyTokeniz
     """The tokenizer of a folder, with its chat template and the tokens that end a turn.
 
     Args:
-        vocab_size: the model's, which may be larger than the tokenizer's, but not smaller.
+        vocab_size: the model's vocabulary size, which may be larger than the tokenizer's, but not
+            smaller.
 
     Raises:
         ValueError: a file that is missing or malformed, or a part that minaxis does not have.
-        ImportError: the package tokenizers is needed.
+        ImportError: the package tokenizers is needed and is not installed.
     """
     path = folder / "tokenizer.json"
     settings = folder / "tokenizer_config.json"
     config = _read_object(settings) if settings.is_file() else {}
     eos = _token(config.get("eos_token"))
 
-    # A model may have several tokens that end a turn. generation_config.json has the last word.
+    # Several tokens may end a turn. generation_config.json comes before the other files.
     stop = None
     for file in ("generation_config.json", "config.json"):
         if stop is None and (folder / file).is_file():
@@ -95,7 +99,7 @@ def read_tokenizer(folder: Path, *, vocab_size: int | None = None) -> AnyTokeniz
 
 
 def _shards(folder: Path) -> Mapping[Path, list[str] | None]:
-    """The files that hold the weights -> the tensors to take from each, None for all."""
+    """Each file with weights -> the names of the tensors to read from it; None reads all."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         path = folder / "model.safetensors"
@@ -125,13 +129,13 @@ def _shards(folder: Path) -> Mapping[Path, list[str] | None]:
 
 
 def _token(value: Any) -> str | None:
-    """A token of tokenizer_config.json: a string, or an object with the string as its content."""
+    """The string of a token in tokenizer_config.json: alone, or the "content" of an object."""
     token: str | None = value.get("content") if isinstance(value, dict) else value
     return token
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template: in its own file, or in tokenizer_config.json, alone or one of several."""
+    """The chat template: in a file of its own or in tokenizer_config.json, alone or in a list."""
     if (file := folder / "chat_template.jinja").is_file():
         return file.read_text(encoding="utf-8")
     template: str | list[dict[str, str]] | None = config.get("chat_template")
@@ -141,6 +145,7 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; anything else is an error."""
     data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected an object, got {type(data).__name__}")

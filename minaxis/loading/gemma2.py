@@ -6,8 +6,8 @@
     logits = softcap(norm(x) @ embed^T)
 
 Every norm multiplies by 1 + weight. Attention scores and logits are soft-capped: c * tanh(x / c)
-keeps x within +-c. Blocks 0, 2, 4, ... see only the latest `sliding_window` tokens; the others see
-all.
+keeps x within +-c. Blocks 0, 2, 4, ... see only the latest `sliding_window` tokens. The other
+blocks see all tokens.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class GemmaNorm(RMSNorm):
 class GemmaAttention(Attention):
     """Attention with soft-capped scores, and a sliding window in every other layer.
 
-    Written out, because PyTorch's fused attention has no place for the soft cap.
+    The arithmetic is written out, because PyTorch's fused attention has no soft cap.
     """
 
     def __init__(self, config: Gemma2Config, layer: int) -> None:
@@ -77,7 +77,7 @@ class GemmaMLP(MLP):
 
 
 class GemmaBlock(Block):
-    """One layer, which also normalises what each part adds to the residual stream."""
+    """One layer. It also normalises what attention and MLP add to the residual stream."""
 
     def __init__(self, config: Gemma2Config, layer: int) -> None:
         nn.Module.__init__(self)

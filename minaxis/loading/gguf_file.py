@@ -1,6 +1,6 @@
-"""A GGUF file (llama.cpp's format): one file that holds the whole model.
+"""A GGUF file (llama.cpp's format): one file with the whole model.
 
-It has the numbers of the architecture, the vocabulary, the chat template and the weights, often
+It has the numbers of the config, the vocabulary, the chat template and the weights, often
 quantised. We dequantise the weights once, give them Hugging Face's names, and undo one change:
 llama.cpp stores the rows of the query and key matrices in another order, because its rotary
 embedding rotates pairs of neighbouring dimensions.
@@ -35,14 +35,14 @@ _SPECIAL = (2, 3, 4)  # token types: unknown, control, user-defined; the others 
 
 
 def read_gguf(path: Path) -> tuple[Config, Iterator[tuple[str, Tensor]], Tokenizer]:
-    """A model's numbers, its weights one tensor at a time, and its tokenizer.
+    """A model's config, its weights one tensor at a time, and its tokenizer.
 
     Returns:
         The config; (Hugging Face's name, float32 tensor) pairs; the tokenizer.
 
     Raises:
         ValueError: a damaged file, or a kind of model that minaxis does not have.
-        ImportError: the package gguf is needed.
+        ImportError: the package gguf is needed and is not installed.
     """
     try:
         import gguf
@@ -61,7 +61,7 @@ def read_gguf(path: Path) -> tuple[Config, Iterator[tuple[str, Tensor]], Tokeniz
 
 
 class Fields(dict[str, Any]):
-    """The fields of a GGUF file by name; one that is missing is an error that names the file."""
+    """The fields of a GGUF file by name. A missing field is an error that names the file."""
 
     def __init__(self, path: Path, fields: dict[str, Any]) -> None:
         super().__init__(fields)
@@ -141,7 +141,8 @@ def _tensors(reader: Any, config: Config, path: Path) -> Iterator[tuple[str, Ten
             ) from None
         tensor = torch.from_numpy(weights.copy())
         if key in ("attn_q", "attn_k"):
-            # The rows of a head come as (Dh/2, 2), pairs of neighbours; we rotate i with i + Dh/2.
+            # llama.cpp's rows of a head are (Dh/2, 2), pairs of neighbours. We rotate row i with
+            # row i + Dh/2, so the pairs become (2, Dh/2).
             pairs = tensor.unflatten(0, (-1, config.head_dim // 2, 2))
             tensor = pairs.transpose(1, 2).reshape(tensor.shape)
         name = f"model.layers.{block[1]}.{table[key]}" if block else table[key]

@@ -1,7 +1,7 @@
 """Tokenizers that run on the library `tokenizers`: SentencePiece's vocabularies.
 
-Gemma, Llama 2 and Mistral 7B have them. They merge characters, not bytes, and fall back to bytes
-for characters that they lack; tiktoken cannot do that.
+Gemma, Llama 2 and Mistral 7B use them. Such a vocabulary merges characters, not bytes. A character
+that is not in the vocabulary becomes its bytes. tiktoken cannot do that.
 """
 
 import json
@@ -18,7 +18,7 @@ class LibraryTokenizer:
         special, stop, chat_template, bos, eos: as for `Tokenizer`.
 
     Raises:
-        ImportError: the package tokenizers is needed.
+        ImportError: the package tokenizers is needed and is not installed.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LibraryTokenizer:
         pre = data.get("pre_tokenizer") or {}
         inside = data
         if pre.get("type") == "Metaspace" and pre.get("prepend_scheme") == "first":
-            # A space is put before the start of a text, but not after a special token.
+            # The start of a text gets a space; the text after a special token does not.
             inside = data | {"pre_tokenizer": pre | {"prepend_scheme": "never"}}
         self._start = tokenizers.Tokenizer.from_str(json.dumps(data))
         self._inside = tokenizers.Tokenizer.from_str(json.dumps(inside))
@@ -55,7 +55,7 @@ class LibraryTokenizer:
         self.vocab_size: int = self._start.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str, *, inside: bool = False) -> list[int]:
-        """Ids of a text. The string of a special token is encoded like any other text.
+        """The ids of a text. The string of a special token is encoded like any other text.
 
         Args:
             inside: the text follows a special token, so it is not the start of the whole text.
@@ -70,7 +70,7 @@ class LibraryTokenizer:
         return text
 
     def token_bytes(self, i: int) -> bytes:
-        """The bytes of one id; alone they need not be UTF-8."""
+        """The bytes of one token. Alone, they need not be valid UTF-8."""
         token: str = self._start.id_to_token(i) or ""
         if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
             return bytes.fromhex(byte[1])

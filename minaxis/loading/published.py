@@ -44,7 +44,7 @@ def read_published(folder: str | Path) -> dict[str, Any]:
 
 
 def _vector(path: Path, key: str, shape: torch.Size | None = None) -> Tensor:
-    """(L, D) float32 of a published file: a tensor, or a dictionary with one under `key`."""
+    """The vectors (L, D), float32, of a file that has a tensor, or a dictionary with `key`."""
     data = read_tensors(path)
     vector = data.get(key) if isinstance(data, dict) else data
     if not isinstance(vector, Tensor) or vector.ndim != 2 or not vector.is_floating_point():
@@ -98,7 +98,11 @@ class CappingConfig:
             ) from e
 
     def caps(self, experiment: str | None, layers: int, width: int) -> list[Cap]:
-        """The caps of one experiment, for a model with this number of layers and this width.
+        """The caps of one experiment.
+
+        Args:
+            experiment: its name in the file.
+            layers, width: the model's number of layers and width, which the caps must fit.
 
         Raises:
             ValueError: no such experiment, or an experiment for a model of another shape.
@@ -119,7 +123,7 @@ class CappingConfig:
 
 
 def _floor(stored: dict[str, Any], ceiling: float) -> Cap:
-    """The cap of a stored vector and its ceiling."""
+    """The floor that equals a ceiling along a stored vector."""
     layer, vector, ceiling = stored["layer"], stored["vector"].float(), float(ceiling)
     length = vector.norm()
     if type(layer) is not int or vector.ndim != 1:

@@ -10,12 +10,12 @@ from torch import Tensor
 class Llama3Scaling:
     """Slow down the slow dimensions; leave the fast ones as they are.
 
-    Called with frequencies (Dh/2,) in radians a token, it returns the scaled frequencies (Dh/2,).
+    Called with frequencies (Dh/2,) in radians per token, it returns the scaled frequencies (Dh/2,).
     """
 
-    factor: float  # slow dimensions turn this many times slower
+    factor: float  # how many times slower the slow dimensions turn
     low_freq_factor: float  # slow: fewer turns than this within the original context
-    high_freq_factor: float  # fast: more turns than this; in between the two are blended
+    high_freq_factor: float  # fast: more turns than this; between the two, both are blended
     original_max_position_embeddings: int  # the original context, in tokens
 
     def __call__(self, frequencies: Tensor) -> Tensor:

@@ -24,10 +24,10 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 def read_safetensors(
     path: Path, names: Sequence[str] | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of the tensors in a .safetensors file.
+    """Yield (name, tensor) for the tensors of a .safetensors file.
 
     Args:
-        names: which tensors; None for all.
+        names: the tensors to read; None reads all.
 
     Raises:
         ValueError: a header that does not describe this file, or a tensor that is not in it.
@@ -41,14 +41,14 @@ def read_safetensors(
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
-    """The header's entries by tensor name, checked, and where the tensors' bytes begin."""
+    """The header's checked entries by tensor name, and the byte at which the tensors begin."""
     size = path.stat().st_size
     length = int.from_bytes(file.read(8), "little")
     start = 8 + length
     if size < 8 or start > size:
         raise ValueError(
-            f"{path}: not a .safetensors file, or a truncated one: it has {size} bytes, and "
-            f"says that its header alone has {length}"
+            f"{path}: not a .safetensors file, or a truncated one: it has {size} bytes, but says "
+            f"that its header alone has {length}"
         )
     try:
         header = json.loads(file.read(length))
@@ -79,7 +79,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _check_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
-    """A ValueError unless the dtype, the shape and the number of bytes of an entry agree."""
+    """Raise a ValueError unless dtype, shape and number of bytes of an entry agree."""
     dtype, shape, (first, last) = entry.get("dtype"), entry.get("shape"), entry["data_offsets"]
     if dtype not in DTYPES:
         raise ValueError(
@@ -104,7 +104,7 @@ def _check_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
 
 
 def _map(file: BinaryIO, start: int, entry: dict[str, Any]) -> Tensor:
-    """One tensor as it lies in the file."""
+    """One tensor, mapped from its place in the file."""
     dtype, (first, last) = DTYPES[entry["dtype"]], entry["data_offsets"]
     if first == last:
         return torch.empty(entry["shape"], dtype=dtype)
@@ -112,6 +112,6 @@ def _map(file: BinaryIO, start: int, entry: dict[str, Any]) -> Tensor:
     skip = start + first - page
     mapped = mmap.mmap(file.fileno(), skip + last - first, access=mmap.ACCESS_COPY, offset=page)
     raw = torch.frombuffer(mapped, dtype=torch.uint8, offset=skip)
-    if skip % dtype.itemsize:  # a header of odd length: copied, because views must be aligned
+    if skip % dtype.itemsize:  # after a header of odd length: a view must be aligned, so copy
         raw = raw.clone()
     return raw.view(dtype).view(entry["shape"])

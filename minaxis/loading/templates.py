@@ -1,8 +1,8 @@
 """Chat templates, rendered in a sandbox.
 
 A template is a program in the language Jinja2, and it comes with downloaded weights. So it gets no
-access to Python's internals (Jinja2's own sandbox), no product or power that takes for ever, and
-no more than a million steps.
+access to Python's internals (Jinja2's own sandbox), no product or power that takes forever, and no
+more than a million steps.
 """
 
 import json
@@ -21,7 +21,7 @@ _MAX_STEPS = 1_000_000  # lines of Python; a long conversation needs some thousa
 
 
 class TemplateRefusal(ValueError):
-    """A template called `raise_exception`: it has no place for these messages."""
+    """A template called `raise_exception`, because it does not support these messages."""
 
 
 def render(
@@ -30,7 +30,7 @@ def render(
     """The text that the tokenizer's chat template writes.
 
     Loops and macros can nest, so no part of a template bounds its work. We count the lines of
-    Python that it runs, with the interpreter's own tracing, and stop it from there.
+    Python that it runs, with the interpreter's own tracing, and stop it at a limit.
 
     Args:
         messages: dicts with "role" and "content".
@@ -84,7 +84,7 @@ def _compile(template: str) -> "Template":
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Sandbox(ImmutableSandboxedEnvironment):
-        """Jinja2's sandbox, which also refuses what would run for ever within a single step."""
+        """Jinja2's sandbox. It also refuses what would run forever within a single step."""
 
         intercepted_binops = frozenset(["*", "**"])
 

@@ -24,17 +24,17 @@ def read_tokenizer_json(
     bos: str | int | None = None,
     eos: str | int | None = None,
 ) -> AnyTokenizer:
-    """A tokenizer from the content of a `tokenizer.json`; its ids equal the library's.
+    """A tokenizer from the content of a `tokenizer.json`; its ids equal those of `tokenizers`.
 
     Args:
         data: the content of the file.
         source: the file's name, for error messages.
-        stop, bos, eos: as for `Tokenizer`, but each token as its string or its id.
+        stop, bos, eos: as for `Tokenizer`, but each token may be its string or its id.
         chat_template: as for `Tokenizer`.
 
     Raises:
-        ValueError: malformed, or with a part that minaxis does not support.
-        ImportError: the package tokenizers is needed.
+        ValueError: the file is malformed, or has a part that minaxis does not support.
+        ImportError: the package tokenizers is needed and is not installed.
     """
     try:
         return _read(data, stop, chat_template, bos, eos)
@@ -99,7 +99,7 @@ def _read(
 def _special_tokens(
     added: list[dict[str, Any]], byte_level: bool, chat_template: str | None
 ) -> dict[str, int]:
-    """The special tokens among the added ones, string -> id."""
+    """The special tokens among the added tokens: string -> id."""
     special = {}
     for token in added:
         text = token["content"]
@@ -120,7 +120,7 @@ def _special_tokens(
 def _ranks_and_ids(
     model: dict[str, Any], special: Mapping[str, int]
 ) -> tuple[dict[bytes, int], dict[bytes, int] | None]:
-    """The two dictionaries of a `Tokenizer`; no ids where they are in the order of merging."""
+    """`ranks` and `ids` of a `Tokenizer`; ids is None where ids are in the order of merging."""
     vocab = {token: i for token, i in model["vocab"].items() if token not in special}
     in_bytes = {token: token_to_bytes(token, i) for token, i in vocab.items()}
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
@@ -136,7 +136,7 @@ def _ranks_and_ids(
 
 
 def _pattern(pre: dict[str, Any]) -> str:
-    """The regular expression that does what these pre-tokenisers do, one after another."""
+    """The regular expression that cuts text as these pre-tokenisers do, one after another."""
     steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
     *cuts, last = steps
     kinds = [step["type"] for step in steps]

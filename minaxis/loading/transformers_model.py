@@ -3,7 +3,7 @@
 `capture`, `edit`, `steering` and `capping` only need a model's blocks, and hook any model as it is.
 `generate`, `collect`, `replay` and `judge` also call the model, as they call `Transformer`. `adapt`
 wraps a transformers model so that it can be called in that way. The weights, the forward pass and
-the cache remain its own.
+the cache are still those of transformers.
 
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     rollouts = minaxis.collect(model, minaxis.load_tokenizer(folder), roles, questions)
@@ -25,7 +25,7 @@ def adapt(model: "nn.Module | HuggingFace") -> "Transformer | HuggingFace":
     """A model that is called like `Transformer`: ours as it is, a transformers model in a wrapper.
 
     Raises:
-        ValueError: neither of the two.
+        ValueError: the model is neither of the two.
     """
     if isinstance(model, Transformer | HuggingFace):
         return model
@@ -39,7 +39,7 @@ def adapt(model: "nn.Module | HuggingFace") -> "Transformer | HuggingFace":
 
 @dataclass(frozen=True)
 class Numbers:
-    """The fields of `Config` that minaxis asks of any model."""
+    """The fields of `Config` that minaxis needs from any model."""
 
     name: str
     num_hidden_layers: int
@@ -57,12 +57,12 @@ class HuggingFace:
         name, layers, width = describe(model)
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.config = Numbers(name, layers, width, context or 2**31)
-        # Not every architecture takes positions, or can leave out logits.
+        # Not every architecture accepts position ids, or can leave out logits.
         self.accepts = inspect.signature(model.forward).parameters
 
     @property
     def device(self) -> torch.device:
-        """Where token ids must be: with the embedding, even if other layers are elsewhere."""
+        """The device for token ids: the embedding's, even if other layers are elsewhere."""
         weight: Tensor = self.inner.get_input_embeddings().weight
         return weight.device
 
@@ -73,7 +73,7 @@ class HuggingFace:
         return dtype
 
     def new_cache(self) -> "HuggingFaceCache":
-        """An empty cache; it grows with what it stores."""
+        """An empty cache, which grows as tokens are appended."""
         return HuggingFaceCache(self.inner.config, self.config.max_position_embeddings)
 
     def __call__(
@@ -93,7 +93,7 @@ class HuggingFace:
         if "position_ids" in self.accepts:
             optional["position_ids"] = (columns[:, start:] - left).clamp(min=0)
         if "logits_to_keep" in self.accepts:
-            optional["logits_to_keep"] = last  # 0 keeps all, as ours
+            optional["logits_to_keep"] = last  # 0 keeps all, as in `Transformer`
         output = self.inner(
             input_ids=ids,
             attention_mask=(columns >= left).long(),

@@ -47,7 +47,7 @@ def test_the_local_hugging_face_cache_is_searched_by_name(folder, tmp_path, monk
     folder.rename(cached / "snapshots" / "abc123")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     assert load("org/tiny", device="cpu")[0].config.name == "tiny"
-    with pytest.raises(ValueError, match=r"none of that name in the .* cache .*--download"):
+    with pytest.raises(ValueError, match=r"no model of that name in the .* cache .*--download"):
         load("org/other")
     for name in ("nothing", "a/b/c", ""):
         with pytest.raises(ValueError, match=f"unknown model {name!r}: expected 'tiny', 'smollm2'"):
