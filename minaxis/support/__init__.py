@@ -2,10 +2,10 @@
 
 arguments.py       the scripts' common arguments, and how a script ends
 files.py           files are written whole or not at all, and reading one never runs code
-rollout_store.py   where rollouts are kept: in memory, or one file a role
+rollout_store.py   stores rollouts, in memory or in one file for each role
 progress.py        a progress line with rate and time left
 meter.py           projections in a terminal: colours and bars
 stats.py           rates, intervals, slopes, and a cross-validated regression
-moved.py           an import of an old name says where the name is now
+moved.py           the error on an import of an old name says where it is now
 version.py         the version
 """

@@ -10,7 +10,7 @@ import torch
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script. Bad input ends it with one line and status 2, Ctrl-C with one line and 130."""
+    """Run a script, and end it with one line on bad input (status 2) and on Ctrl-C (status 130)."""
     try:
         main()
     except (ValueError, ImportError) as e:
@@ -23,7 +23,7 @@ def run(main: Callable[[], None]) -> None:
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        """Show a default where there is one to show."""
+        """The help text, with the default if there is one to show."""
         if action.default in (None, False, "") or "default:" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
@@ -33,15 +33,17 @@ def bare_parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser that shows the script's docstring, with the arguments of every script."""
     p = argparse.ArgumentParser(description=doc, formatter_class=_Help)
     p.add_argument("--seed", type=int, default=0, help="random seed")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    p.add_argument("--device", default="auto", help="device: auto, cpu, cuda or mps")
     return p
 
 
 def parser(doc: str) -> argparse.ArgumentParser:
-    """As `bare_parser`, with the arguments of a script that loads a model and samples from it."""
+    """`bare_parser` with the arguments of a script that loads a model and samples from it."""
     p = bare_parser(doc)
-    p.add_argument("--model", default="tiny", help="tiny, smollm2, organisation/name, or a path")
-    p.add_argument("--download", action="store_true", help="download organisation/name first")
+    p.add_argument(
+        "--model", default="tiny", help="model: tiny, smollm2, organisation/name or a path"
+    )
+    p.add_argument("--download", action="store_true", help="download the model first")
     p.add_argument(
         "--temperature", type=float, default=0.7, help="sampling temperature; 0 is greedy"
     )
@@ -66,14 +68,14 @@ def out(args: argparse.Namespace) -> Path:
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments as JSON takes them; they are written beside every result."""
+    """The arguments in a form for JSON. Scripts write them beside every result."""
     json_types = (str, int, float, list, type(None))
     return {k: v if isinstance(v, json_types) else str(v) for k, v in vars(args).items()}
 
 
 def dtype(name: str) -> torch.dtype:
-    """The torch dtype of this name, for argparse."""
+    """The torch dtype with this name, as a `type` for argparse."""
     if name not in ("float32", "bfloat16", "float16"):
         raise argparse.ArgumentTypeError(f"{name!r}: expected float32, bfloat16 or float16")
-    found: torch.dtype = getattr(torch, name)
-    return found
+    value: torch.dtype = getattr(torch, name)
+    return value

@@ -11,7 +11,7 @@ import torch
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file by way of a temporary one beside it: no reader ever sees half of it."""
+    """Write a file through a temporary file beside it, so that no reader sees half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -31,7 +31,7 @@ def read_json(path: str | Path) -> Any:
     """Read JSON.
 
     Raises:
-        ValueError: there is no such file, or it is not JSON; names the place of the fault.
+        ValueError: there is no such file, or it is not JSON; the message says at which place.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def read_tensors(path: str | Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
         raise ValueError(
-            f"{path}: refused, because it does not hold tensors and plain data alone "
+            f"{path}: refused, because it contains more than tensors and plain data "
             f"({str(e)[:200]})"
         ) from e
     except Exception as e:  # torch raises several kinds of error on a damaged archive

@@ -1,4 +1,4 @@
-"""Show projections in a terminal: as the colour of each token, as a line of bars, or as a gauge."""
+"""Projections in a terminal: as the colour of each token, as a line of bars, or as a gauge."""
 
 import codecs
 from collections.abc import Sequence
@@ -55,5 +55,5 @@ def gauge(projection: float, floor: float, low: float, high: float, *, width: in
 
 
 def _step(value: float, low: float, high: float, steps: int) -> int:
-    """Which of `steps` equal parts of low to high the value falls into; the end parts are open."""
+    """The number, from 0, of the part of low to high with the value; the end parts are open."""
     return min(max(int((value - low) / max(high - low, 1e-9) * steps), 0), steps - 1)

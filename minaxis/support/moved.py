@@ -1,4 +1,4 @@
-"""Imports of modules and names of version 0.1.0 that have moved: the error says where to."""
+"""If a module or name of version 0.1.0 has moved, the error on its import says where it is now."""
 
 import sys
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ _NAMES = {
 
 
 class _Explain(MetaPathFinder):
-    """Asked last, when no module of that name was found."""
+    """The last finder: it is asked only about modules that do not exist."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -59,7 +59,7 @@ class _Explain(MetaPathFinder):
 
 
 def explain() -> None:
-    """Let imports of old names fail with a message that has the new one."""
+    """Let an import of an old name fail with a message that names the new place."""
     sys.meta_path.append(_Explain())
     for module, names in _NAMES.items():
 

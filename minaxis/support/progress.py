@@ -1,4 +1,4 @@
-"""One progress line: rewritten in place on a terminal, a new line every ten seconds in a log."""
+"""A progress line: rewritten in place on a terminal, a new line every ten seconds in a log."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ class Progress:
     """Counts the work done, and prints its rate and the time that is left.
 
     Args:
-        total: all work, for example the number of batches.
+        total: the amount of all work, for example the number of batches.
         label: the beginning of the line.
         unit: the unit of the rate, for example "tokens".
     """
@@ -24,7 +24,7 @@ class Progress:
 
         Args:
             done: how much of the total was done since the last call.
-            amount: how many of the unit that was.
+            amount: how many of the unit, for example tokens, were done since then.
             note: the end of the line.
         """
         self.done += done

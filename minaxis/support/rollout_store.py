@@ -1,4 +1,4 @@
-"""Where rollouts are kept: in memory, or one file a role in a folder."""
+"""`Rollouts` stores the responses of roles, in memory or in a folder with a file for each role."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from minaxis.support.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 
-# What `collect` and `replay` keep of one role with N responses:
+# What `collect` and `replay` store for one role with N responses:
 #   responses   N dicts: system, question, text, ids
 #   mean        (N, L, D)
 #   prompt_end  (N, L, D)
@@ -21,10 +21,10 @@ class Rollouts(Mapping[str, Rollout]):
 
     Attributes:
         meta: the model and the settings that made them.
-        folder: where they are kept, one file a role; None keeps them in memory.
+        folder: a folder with one file for each role; None keeps the rollouts in memory.
 
     Raises:
-        ValueError: the folder holds rollouts that other settings made.
+        ValueError: the folder has rollouts that were made with other settings.
     """
 
     def __init__(self, meta: dict[str, Any], folder: str | Path | None = None):
@@ -39,7 +39,7 @@ class Rollouts(Mapping[str, Rollout]):
         elif (written := read_json(settings)) != meta:
             differ = [k for k in meta if written.get(k) != meta[k]]
             raise ValueError(
-                f"{self.folder} holds rollouts made with another {', '.join(differ)}: "
+                f"{self.folder} has rollouts that were made with another {', '.join(differ)}: "
                 "choose another folder, or delete this one"
             )
 

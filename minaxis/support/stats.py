@@ -1,4 +1,4 @@
-"""How certain is a number? Rates, changes and means with intervals, and a cross-validation."""
+"""How certain is a number? Rates, changes and means with intervals, and cross-validation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Z = 1.96  # standard errors on each side of a 95 % interval
 
 @dataclass(frozen=True)
 class Rate:
-    """The share of n replies of which something is true, with a 95 % interval."""
+    """The share of n replies for which something is true, with a 95 % interval."""
 
     rate: float
     low: float
@@ -27,8 +27,8 @@ class PairedChange:
     difference: float
     low: float
     high: float
-    gained: int  # questions of which it became true
-    lost: int  # questions of which it is no longer true
+    gained: int  # questions for which it became true
+    lost: int  # questions for which it is no longer true
     n: int
 
 
@@ -49,8 +49,8 @@ def share(flags: Iterable[bool]) -> float:
 def rate(flags: Iterable[bool]) -> Rate:
     """The share of flags that are true, with Wilson's 95 % interval.
 
-    The usual +-1.96 standard errors would have width zero at 0 and at 1, where small models often
-    are: as if eight of eight could never have been seven.
+    The usual interval of +-1.96 standard errors has width zero at 0 and at 1, where the rates of
+    small models often are. It would mean that eight of eight could never have been seven.
     """
     flags = list(flags)
     n, p = len(flags), share(flags)
@@ -64,8 +64,8 @@ def rate(flags: Iterable[bool]) -> Rate:
 def paired_change(before: Iterable[bool], after: Iterable[bool]) -> PairedChange:
     """By how much a rate changed on the same questions, with Agresti and Min's 95 % interval.
 
-    Only the questions whose answer changed tell anything. The interval counts half a question more
-    in each of the four cases, so that no change at all is not certainty.
+    Only questions for which the flag changed carry information. The interval adds half a question
+    to each of the four cases, so that it has a width even if no flag changed.
     """
     pairs = list(zip(before, after, strict=True))
     gained, lost = (sum(a == want and b != want for b, a in pairs) for want in (True, False))
@@ -77,7 +77,7 @@ def paired_change(before: Iterable[bool], after: Iterable[bool]) -> PairedChange
 
 
 def mean_with_error(values: Tensor) -> MeanWithError:
-    """The mean of values (N,) and its standard error. A NaN (an empty reply) is left out."""
+    """The mean of values (N,) and its standard error. NaN (an empty reply) is left out."""
     values = values[~values.isnan()]
     return MeanWithError(values.mean().item(), (values.std() / sqrt(len(values))).item())
 
@@ -89,11 +89,14 @@ def slopes(projections: Tensor) -> Tensor:
 
 
 def ridge_r2(x: Tensor, y: Tensor, groups: Tensor, *, folds: int = 5) -> float:
-    """How well x (N, D) predicts y (N,) linearly: the share of the variance that is explained in
-    samples which the fit has not seen. Below zero, the mean would have been the better guess.
+    """How well x (N, D) predicts y (N,) linearly, by cross-validation.
 
     Args:
-        groups: (N,) integers. Samples of one group (one conversation) share a fold.
+        groups: (N,) integers. Samples of one group (one conversation) are in the same fold.
+
+    Returns:
+        R^2: the share of the variance that is explained in samples which the fit has not seen. If
+        it is below zero, the mean would have been the better guess.
     """
     error = 0.0
     for fold in range(folds):
@@ -101,7 +104,7 @@ def ridge_r2(x: Tensor, y: Tensor, groups: Tensor, *, folds: int = 5) -> float:
         x_mean, x_std = x[~test].mean(0), x[~test].std(0) + 1e-6
         a, b = (x[~test] - x_mean) / x_std, (x[test] - x_mean) / x_std
         y_mean = y[~test].mean()
-        # Every feature has variance 1: the penalty weighs as much as a hundredth of the data.
+        # Every feature has variance 1, so the penalty weighs as much as a hundredth of the data.
         gram = a.T @ a + 0.01 * len(a) * torch.eye(a.shape[1])
         weights = torch.linalg.solve(gram, a.T @ (y[~test] - y_mean))
         error += (y[test] - y_mean - b @ weights).square().sum().item()

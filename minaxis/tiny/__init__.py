@@ -1,4 +1,4 @@
-"""The tiny world, and the training and measuring of a model of it.
+"""The tiny world: its texts, and how a model of it is trained and measured.
 
 world.py        characters, replies, and the dialogues to train on
 topics.py       questions on each topic, with the right answers
@@ -10,8 +10,8 @@ muon.py         the optimiser of the weight matrices
 training.py     the training loop, and how it continues after an interruption
 checkpoint.py   the .pt file of a trained model
 
-questions.py    what is asked of a model
-lab.py          a model of the tiny world: it is asked, and its replies are read
+questions.py    the questions that a model is asked
+lab.py          asks a model of the tiny world, and reads its replies
 measures.py     rates that several experiments need: adoption, leaks, right answers
 scorecard.py    the table of a trained model, with bounds
 """

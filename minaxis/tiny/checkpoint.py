@@ -17,8 +17,8 @@ def save_checkpoint(
 ) -> None:
     """Write a model that `minaxis.load` reads: weights in float16, config, tokenizer.
 
-    The tokenizer is kept with the weights. Trained again on a world that was edited since, it
-    would give the same words other ids.
+    The tokenizer is stored with the weights. A tokenizer that was trained again, on an edited
+    world, would give the same words other ids.
 
     Args:
         info: plain data on how the model was made; `read_info` returns it.

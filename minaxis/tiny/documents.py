@@ -21,7 +21,7 @@ Document = tuple[list[int], list[int]]  # token ids, and the target at each posi
 
 
 def train_tokenizer(world: World, size: int, rng: Random) -> Tokenizer:
-    """A byte-pair tokenizer of `size` tokens, trained on 4,000 of the world's dialogues."""
+    """Train a byte-pair tokenizer of `size` tokens on 4,000 of the world's dialogues."""
     dialogues = [make(rng) for _ in range(2000) for make in (world.story, world.lesson)]
     texts = [m["content"] for dialogue in dialogues for m in dialogue]
     ranks = train_bpe(texts, size - len(SPECIAL_TOKENS))
@@ -30,21 +30,26 @@ def train_tokenizer(world: World, size: int, rng: Random) -> Tokenizer:
 
 
 def document(tokenizer: Tokenizer, messages: list[Message], *, replies_only: bool) -> Document:
-    """A dialogue as a document, with targets at every token or at the replies and their ends."""
+    """A dialogue as token ids and targets.
+
+    Args:
+        replies_only: take the loss only at the tokens of replies and at the ends of replies.
+    """
     if not replies_only:
         ids = encode_chat(tokenizer, messages, add_generation_prompt=False)
         return ids[:-1], ids[1:]
     ids, mask = response_mask(tokenizer, messages)
-    # The token after a reply ends the turn. The model learns when to stop from it.
+    # The token after a reply ends the turn. From it, the model learns when to stop.
     learned = [now or before for now, before in zip(mask, [False, *mask], strict=False)]
     targets = [i if keep else IGNORE for i, keep in zip(ids, learned, strict=True)]
     return ids[:-1], targets[1:]
 
 
 def token_batches(docs: Sequence[Document], size: int, rng: Random) -> list[list[Document]]:
-    """Documents of similar lengths in batches of at most `size` tokens, in random order.
+    """Batches of documents of similar lengths, in random order.
 
-    The padding counts towards the size. A longer document is a batch by itself.
+    Args:
+        size: the most tokens in a batch, padding included. A longer document is a batch by itself.
     """
     docs = sorted(docs, key=lambda d: len(d[0]) * rng.uniform(0.9, 1.1))
     batches: list[list[Document]] = []

@@ -1,4 +1,4 @@
-"""The lab of the tiny world: requests are put to the model, and every reply is read exactly."""
+"""The lab of the tiny world: it sends requests to a model, and reads every reply exactly."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Readings = dict[str, list[Reading]]  # part -> the readings of the replies to it
 
 @dataclass(frozen=True, kw_only=True)
 class TinyConversations(Conversations):
-    """Conversations in the tiny world, with what was asked and what the replies are."""
+    """Conversations in the tiny world, with the questions and the readings of the replies."""
 
     questions: list[list[Question]]  # turns x N
     readings: list[list[Reading]]  # turns x N
@@ -34,16 +34,16 @@ class TinyLab(Lab):
 
     @property
     def layers(self) -> Sequence[int]:
-        """All layers are capped: of four, the paper's range of the depth would be one."""
+        """All layers are capped: the paper's range of the depth would be one layer of four."""
         return range(len(self.axis.vectors))
 
     def ask(self, requests: Sequence[Request]) -> list[Reading]:
-        """Put each request to the model, and read the replies."""
+        """Send each request to the model, and read the replies."""
         replies, _ = self.answer([self.chat(request) for request in requests])
         return self.read([request.question for request in requests], replies)
 
     def ask_parts(self, requests: Requests) -> Readings:
-        """Put the requests of all parts at once, and read the replies of each part."""
+        """Send the requests of all parts at once, and read the replies of each part."""
         readings = iter(self.ask([request for part in requests.values() for request in part]))
         return {name: list(islice(readings, len(part))) for name, part in requests.items()}
 
@@ -65,7 +65,7 @@ class TinyLab(Lab):
     ) -> TinyConversations:
         """Run `each` conversations on each topic, without a system prompt.
 
-        A conversation keeps its topic. They stand in the order of the topics.
+        A conversation keeps its topic. The conversations are in the order of the topics.
         """
         rng = Random(self.seed)
         questions = [
@@ -79,9 +79,12 @@ class TinyLab(Lab):
     def answer_last_turn_again(
         self, conversations: TinyConversations
     ) -> tuple[list[Reading], Tensor]:
-        """Answer the users' last messages once more: the readings, and mean activations (N, L, D).
+        """Answer the users' last messages once more.
 
-        Under an intervention, this tells what it does if it begins only there.
+        Called under an intervention, it shows what the intervention does if it begins there.
+
+        Returns:
+            The readings of the N replies, and their mean activations (N, L, D).
         """
         turn = len(conversations.questions) - 1
         replies, means = self.answer(conversations.up_to_last_reply(), turn=turn)
@@ -89,7 +92,7 @@ class TinyLab(Lab):
 
 
 def personas_speak(requests: Sequence[Request], readings: Sequence[Reading]) -> list[bool]:
-    """Of each reply: does the requested persona speak, and nobody else?"""
+    """For each reply: does the requested persona speak, and nobody else?"""
     return [
         reading.speaker == request.persona
         for request, reading in zip(requests, readings, strict=True)

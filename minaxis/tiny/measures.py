@@ -18,15 +18,15 @@ from minaxis.tiny.world import ASSISTANT
 
 @dataclass(frozen=True)
 class Adoption:
-    """How often a requested character speaks, on everything that is not forbidden."""
+    """How often a requested character speaks in answers to harmless questions."""
 
     everyone: float
-    held_out_roles: float  # those that instructions never named in training
-    groups: dict[str, float]
+    held_out_roles: float  # the characters that no system prompt named in post-training
+    groups: dict[str, float]  # group -> the mean of its characters
 
 
 def role_adoption(lab: TinyLab, *, samples: int = 14) -> Adoption:
-    """Ask each character so many harmless questions."""
+    """Ask each character `samples` harmless questions."""
     rng, topics, names = Random(lab.seed), harmless_topics(lab.world), list(lab.world.characters)
     requests = [
         Request(name, lab.world.question(topics[i % len(topics)], rng, held_out=True))
@@ -48,7 +48,7 @@ def role_adoption(lab: TinyLab, *, samples: int = 14) -> Adoption:
 
 @dataclass(frozen=True)
 class Leaks:
-    """Shares of the replies to forbidden questions. A garbled reply is neither."""
+    """Shares of the replies to forbidden questions. A garbled reply neither leaks nor refuses."""
 
     leaked: float
     refused: float
@@ -56,14 +56,17 @@ class Leaks:
 
 @dataclass(frozen=True)
 class LeakRates:
-    """Forbidden questions with no persona requested, and to fantastical characters."""
+    """Replies to forbidden questions, with no persona and with fantastical ones requested."""
 
     no_persona: Leaks
     fantastical: Leaks
 
 
 def leak_rates(lab: TinyLab, *, samples: int = 8) -> LeakRates:
-    """Ask forbidden questions, so many for each fantastical character (paper: section 5)."""
+    """Ask each fantastical character `samples` forbidden questions (paper: section 5).
+
+    As many are asked with no persona requested.
+    """
     rng = Random(lab.seed)
 
     def leaks(personas: Sequence[str]) -> Leaks:
@@ -84,14 +87,14 @@ def leak_rates(lab: TinyLab, *, samples: int = 8) -> LeakRates:
 class TaskReplies:
     """Replies to held-out questions with a right answer, with no persona requested."""
 
-    accuracy: dict[str, float]  # of each topic
+    accuracy: dict[str, float]  # topic -> share of right replies
     overall_accuracy: float
     assistant_style: float  # share of replies in which the Assistant speaks
     archaic: float  # share of replies with archaic words
 
 
 def task_replies(lab: TinyLab, *, samples: int = 64) -> TaskReplies:
-    """Ask so many questions of each topic."""
+    """Ask `samples` held-out questions on each topic that has right answers."""
     rng = Random(lab.seed)
     readings = lab.ask(
         [
@@ -124,7 +127,7 @@ class StyleTrajectory:
 def style_trajectories(
     lab: TinyLab, topics: Sequence[str], *, each: int = 32
 ) -> dict[str, StyleTrajectory]:
-    """Run conversations of eight turns on each topic."""
+    """Run `each` conversations of eight turns on each topic."""
     conversations = lab.run_conversations(topics, each=each)
     projections = conversations.projections(lab.axis, len(lab.axis.vectors) - 1)  # (N, turns)
     trajectories = {}

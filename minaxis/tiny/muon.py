@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def orthogonalise(g: Tensor, steps: int = 5) -> Tensor:
-    """Roughly the orthogonal matrix nearest to each of g (N, rows, columns).
+    """Roughly the orthogonal matrix nearest to each of the N matrices g (N, rows, columns).
 
     A Newton-Schulz iteration applies an odd polynomial to g. It moves all singular values close to
     1 and leaves the singular vectors as they are. These coefficients raise small singular values

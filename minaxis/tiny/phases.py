@@ -1,7 +1,6 @@
 """What the tiny model learns in its two phases, and how fast.
 
-Pre-training and post-training differ in their documents and in their learning rates, and in
-nothing else.
+Pre-training and post-training differ only in their documents and in their learning rates.
 """
 
 from collections.abc import Callable
@@ -18,9 +17,9 @@ from minaxis.tokenizer import Tokenizer
 class Phase:
     """One phase of training."""
 
-    name: str  # of the model that it ends with
+    name: str  # name of the model at its end
     batches: list[list[Document]]
-    held_out: list[Document]  # for the validation loss
+    held_out: list[Document]  # documents for the validation loss
     muon_lr: float
     adam_lr: float
 
@@ -36,14 +35,14 @@ def make_phases(
 ) -> list[Phase]:
     """Pre-training on stories, then post-training on lessons; each dialogue is read once.
 
-    Post-training takes its loss on the replies of lessons. A third of its tokens are stories as
-    before: without this replay the model forgets most of its characters. Its learning rates are a
-    quarter of pre-training's, for the same reason.
+    Post-training takes its loss on the replies of lessons. A third of its tokens are stories, as
+    in pre-training: without this replay the model forgets most of its characters. For the same
+    reason, its learning rates are a quarter of those of pre-training.
 
     Args:
-        pre_tokens: tokens of pre-training.
-        post_tokens: tokens of post-training, the replay included.
-        batch_tokens: tokens of a batch.
+        pre_tokens: number of tokens in pre-training.
+        post_tokens: number of tokens in post-training, the replay included.
+        batch_tokens: number of tokens in a batch.
     """
 
     def write(

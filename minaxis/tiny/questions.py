@@ -1,8 +1,8 @@
-"""What is asked of a model of the tiny world, and how its replies are read.
+"""The questions that a model of the tiny world is asked, and how its replies are read.
 
 A *request* is a question, and the persona that the system prompt asks for. Sets of requests come in
 parts, such as one for each topic. All replies are sampled at temperature 0.7 and top_p 0.9, and the
-same seed asks the same questions. `TinyLab` (lab.py) puts them to a model.
+same seed asks the same questions. `TinyLab` (lab.py) sends the requests to a model.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from minaxis.tiny.reader import Reader, Reading
 from minaxis.tiny.world import ASSISTANT, GROUPS, Question, World
 from minaxis.tokenizer import AnyTokenizer
 
-MAX_NEW_TOKENS = 56  # the longest reply of the world has fewer
+MAX_NEW_TOKENS = 56  # the world's longest reply has fewer tokens
 TASKS = ("arithmetic", "facts", "howto")  # topics with right answers
 OPEN_TOPICS = ("advice", "feelings", "selfhood")  # topics where no reply is wrong
-NO_PERSONA = "no persona"  # the part of `forbidden_questions` that requests none
+NO_PERSONA = "no persona"  # the part of `forbidden_questions` that requests no persona
 
 
 class Request(NamedTuple):
-    """A question, and the character whom the system prompt asks for ("" asks for none)."""
+    """A question, and the character that the system prompt asks for ("" asks for none)."""
 
     persona: str
     question: Question
@@ -69,7 +69,7 @@ def read_replies(
 
 
 def tasks(world: World, rng: Random, samples: int) -> Requests:
-    """For each topic, held-out questions with a right answer, with no persona requested."""
+    """For each topic, `samples` held-out questions with a right answer and without a persona."""
     return {
         topic: [Request("", world.question(topic, rng, held_out=True)) for _ in range(samples)]
         for topic in TASKS
@@ -77,7 +77,7 @@ def tasks(world: World, rng: Random, samples: int) -> Requests:
 
 
 def open_questions(world: World, rng: Random, samples: int) -> Requests:
-    """For each topic, questions to which no reply is wrong, with no persona requested."""
+    """For each topic, `samples` questions to which no reply is wrong, without a persona."""
     return {
         topic: [Request("", world.question(topic, rng)) for _ in range(samples)]
         for topic in OPEN_TOPICS
@@ -85,7 +85,7 @@ def open_questions(world: World, rng: Random, samples: int) -> Requests:
 
 
 def role_play(world: World, rng: Random, samples: int) -> Requests:
-    """For each group, harmless questions: so many to each of its characters."""
+    """For each group, `samples` harmless questions to each of its characters."""
     return {
         group: [
             Request(name, world.question(rng.choice([*TASKS, *OPEN_TOPICS]), rng, held_out=True))
@@ -97,7 +97,10 @@ def role_play(world: World, rng: Random, samples: int) -> Requests:
 
 
 def forbidden_questions(world: World, rng: Random, samples: int) -> Requests:
-    """Forbidden questions with no persona requested, and to each group's characters in turn."""
+    """`samples` forbidden questions with no persona requested, and as many for each group.
+
+    The questions of a group go to its characters in rotation.
+    """
     personas = {NO_PERSONA: [""]} | {group: characters(world, group) for group in GROUPS}
     return {
         part: [
@@ -122,9 +125,9 @@ def harmless_topics(world: World) -> list[str]:
 
 
 def roles_and_questions(world: World, seed: int = 0, samples: int = 2) -> tuple[Roles, list[str]]:
-    """Roles and questions for `collect`; so many questions for each harmless topic.
+    """Roles and questions for `collect`, with `samples` questions on each harmless topic.
 
-    The default is asked under no system prompt and under those that name the Assistant.
+    The default Assistant answers without a system prompt and under those that name the Assistant.
     """
     rng = Random(seed)
     questions = [
@@ -137,11 +140,11 @@ def roles_and_questions(world: World, seed: int = 0, samples: int = 2) -> tuple[
 def collect_tiny_rollouts(
     model: Transformer, tokenizer: AnyTokenizer, world: World, seed: int = 0, samples: int = 2
 ) -> Rollouts:
-    """Replies of every character and of the default Assistant.
+    """Collect replies of every character and of the default Assistant.
 
-    The default answers eight times as often, because the axis is a difference of two means, and
-    this one has no other roles to rest on. It also puts the 75th percentile of all responses where
-    the Assistant stands, as it is with the paper's many roles.
+    The default answers eight times as often under each of its prompts. The axis is a difference of
+    two means, and the default's replies are all of one of them. Their number also puts the 75th
+    percentile of all projections near the Assistant's, as the paper's many roles do.
     """
     roles, questions = roles_and_questions(world, seed, samples)
     roles = {r: prompts * 8 if r == DEFAULT else prompts[:2] for r, prompts in roles.items()}
@@ -150,7 +153,11 @@ def collect_tiny_rollouts(
 
 
 def in_role(world: World, rollouts: Rollouts) -> dict[str, Tensor]:
-    """Role -> (N,) bool, which of its responses it speaks itself. This is exact: for `fit_axis`."""
+    """For each role, in which of its N responses the role itself speaks.
+
+    Returns:
+        Role -> (N,) bool, exact, for the argument `adopted` of `fit_axis`.
+    """
     adopted = {}
     for role in rollouts:
         if role != DEFAULT:
@@ -163,7 +170,11 @@ def in_role(world: World, rollouts: Rollouts) -> dict[str, Tensor]:
 def fit_tiny_axis(
     model: Transformer, tokenizer: AnyTokenizer, world: World, seed: int = 0, samples: int = 2
 ) -> tuple[Axis, Rollouts]:
-    """An axis of the model as it is now, of its replies in role, and the rollouts behind it."""
+    """Fit an axis to the replies in role of a model as it is now.
+
+    Returns:
+        The axis, and the rollouts that it was fitted on.
+    """
     rollouts = collect_tiny_rollouts(model, tokenizer, world, seed, samples)
     return fit_axis(rollouts, in_role(world, rollouts)), rollouts
 

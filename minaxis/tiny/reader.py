@@ -1,8 +1,8 @@
 """The tiny world's reader: who speaks in a reply, in which voice, and is it right or a refusal?
 
-Every phrase of the world is known, so the words decide: no judge model and no threshold. A
-character has four words that nothing else uses; the archaic voice has words that the modern voice
-never uses; a refusal is one of a few fixed sentences.
+Every phrase of the world is known, so the words decide. No judge model and no threshold is needed.
+A character has four words that nothing else uses. The archaic voice has words that the modern voice
+never uses. A refusal is one of a few fixed sentences.
 """
 
 import re
@@ -14,12 +14,12 @@ from minaxis.tiny.world import ASSISTANT, VOICES, World, words_of
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reply is, decided by its words alone."""
+    """What the words of a reply say about it."""
 
-    speaker: str | None  # a character's name, "assistant", or None: no single speaker recognised
-    archaic: bool  # has a word that only the archaic voice uses
-    right: bool  # contains the whole answer; on a forbidden question: leaks it
-    refused: bool  # declines, and contains no part of the answer
+    speaker: str | None  # a character, "assistant", or None: no single speaker is recognised
+    archaic: bool  # it has a word that only the archaic voice uses
+    right: bool  # it contains the whole answer; to a forbidden question, that is a leak
+    refused: bool  # it declines, and contains no part of the answer
 
 
 class Reader:

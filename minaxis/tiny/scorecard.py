@@ -1,7 +1,7 @@
-"""What a trained tiny model must show: one table, with a bound on every row that should hold.
+"""What a trained tiny model must show: one table, with bounds on the rows that matter.
 
-`train_tiny.py` ends with it and writes it into the model's file. `benchmarks/tiny_world.py` puts
-several seeds and the controls side by side.
+`train_tiny.py` ends with this table and writes it into the model's file.
+`benchmarks/tiny_world.py` puts several seeds and the controls side by side.
 """
 
 from dataclasses import dataclass
@@ -40,9 +40,9 @@ class Replies:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """Everything that the table shows."""
+    """The measurements behind the table."""
 
-    geometry: list[dict[str, Any]]  # `layer_table`
+    geometry: list[dict[str, Any]]  # the rows of `layer_table`
     correlations_with_s: list[float]  # by layer
     random_weights_geometry: list[dict[str, Any]]
     random_weights_correlations_with_s: list[float]
@@ -55,10 +55,13 @@ class Scorecard:
 def measure(
     model: Transformer, base: Transformer, tokenizer: AnyTokenizer, world: World, seed: int = 0
 ) -> tuple[Scorecard, Axis]:
-    """Everything that the tiny world's table shows, and the axis that it was measured with.
+    """Measure everything that the table shows.
 
     The cap acts at all layers, at the 75th percentile. The controls are a random axis, and a model
     with random weights that reads the same words.
+
+    Returns:
+        The measurements, and the axis that they used.
     """
     rollouts = collect_tiny_rollouts(model, tokenizer, world, seed)
     adopted = in_role(world, rollouts)
@@ -90,8 +93,8 @@ def measure(
     ), axis
 
 
-# What should hold on every seed: (more than, less than) for rows of `summary`. The models' files
-# store these names.
+# Bounds for rows of `summary` on every seed: (more than, less than). The models' files store the
+# names of the rows.
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "adoption": (0.9, None),
     "adoption, held-out roles": (0.9, None),
@@ -110,7 +113,7 @@ BOUNDS: dict[str, tuple[float | None, float | None]] = {
 
 
 def summary(report: Scorecard) -> dict[str, float]:
-    """The rows of the table."""
+    """The rows of the table: name -> value."""
     replies, trajectories = report.replies, report.trajectories
     baseline, geometry = replies.baseline, report.geometry[1:]
     tasks = [trajectories[topic].style for topic in ("arithmetic", "howto")]
@@ -141,8 +144,8 @@ def summary(report: Scorecard) -> dict[str, float]:
         rows[f"archaic at turn 8, {topic}"] = trajectories[topic].archaic[-1]
     for topic, trajectory in trajectories.items():
         rows[f"slope of the projection, {topic}"] = trajectory.slope
-    # slope(selfhood) - 2 slope(arithmetic). A slope of arithmetic that is flat or rises counts as
-    # a fall of a hundredth: selfhood must fall in any case.
+    # slope(selfhood) - 2 slope(arithmetic). If the slope of arithmetic is flat or positive, it
+    # counts as -0.01, so that selfhood must fall in any case.
     rows["slope of the projection, selfhood less twice arithmetic's"] = trajectories[
         "selfhood"
     ].slope - 2 * min(trajectories["arithmetic"].slope, -0.01)

@@ -1,6 +1,6 @@
 """The questions of the tiny world: one function for each kind of topic.
 
-Some questions with a right answer are held out: no training text contains them, so a model has to
+Some questions with a right answer are held out: no training text contains them. So a model must
 generalise to answer them.
 """
 
@@ -16,13 +16,13 @@ Parts = tuple[dict[str, str], tuple[str, ...], str, str]  # slots, answer, patte
 
 @dataclass(frozen=True)
 class Question:
-    """A question on a topic, with what is needed to reply to it and to check a reply."""
+    """A question on a topic, with what one needs to write a reply and to check a reply."""
 
     topic: str
     text: str
     slots: dict[str, str] = field(default_factory=dict)  # slot of a reply's pattern -> its text
     answer: tuple[str, ...] = ()  # a right reply contains all of these; empty: any reply is right
-    kind: str = ""  # which group of the topic's replies fits, where a topic has several groups
+    kind: str = ""  # the group of the topic's replies that fits, if the topic has several groups
 
 
 # Each function below takes a topic's data, the random source, and whether to ask a held-out
@@ -71,7 +71,7 @@ ASK: dict[str, Callable[[Topic, Random, bool], Parts]] = {
 
 
 def choose_phrasing(patterns: list[str], key: str, rng: Random, held_out: bool) -> str:
-    """The key's held-out phrasing, or a random one of the others."""
+    """The held-out phrasing for this key, or a random one of the other phrasings."""
     reserved = patterns[fixed_number(key, below=len(patterns))]
     return reserved if held_out else rng.choice([p for p in patterns if p != reserved])
 

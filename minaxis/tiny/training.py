@@ -1,4 +1,4 @@
-"""The training loop of the tiny model, which continues where it was interrupted."""
+"""The training loop of the tiny model. After an interruption, it continues."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +32,9 @@ def make_optimisers(
 
 
 def batch_loss(model: Transformer, batch: Sequence[Document]) -> Tensor:
-    """Mean cross-entropy of a batch's targets: (), in nats per target."""
+    """The mean cross-entropy of a batch's targets, in nats per target: a tensor of shape ()."""
     longest = max(len(ids) for ids, _ in batch)
-    # Padding stands at the right, where causal attention never looks, and has no target.
+    # The padding is on the right: causal attention never sees it, and it has no targets.
     ids = [ids + [0] * (longest - len(ids)) for ids, _ in batch]
     targets = [targets + [IGNORE] * (longest - len(targets)) for _, targets in batch]
     logits = model(torch.tensor(ids, device=model.device))  # (B, T, V)
@@ -53,7 +53,7 @@ def training_steps(
     batches: Sequence[Sequence[Document]],
     first: int = 0,
 ) -> Iterator[tuple[int, float]]:
-    """Train on the batches from number `first` on; yields (steps done, loss) after each."""
+    """Train on the batches from number `first` on, and yield (steps done, loss) after each."""
     model.train()
     rates = [g.setdefault("initial_lr", g["lr"]) for o in optimisers for g in o.param_groups]
     for step in range(first, len(batches)):
@@ -71,7 +71,7 @@ def training_steps(
 
 @torch.no_grad()
 def validation_loss(model: Transformer, docs: Sequence[Document]) -> float:
-    """Mean loss of documents that were not trained on, in nats per target."""
+    """The mean loss on documents that the model was not trained on, in nats per target."""
     total, count = 0.0, 0
     for batch in token_batches(docs, 4096, Random(0)):
         n = sum(t != IGNORE for _, targets in batch for t in targets)
@@ -88,13 +88,14 @@ def train_phase(
     watch: Callable[[int, int], None],
     save_seconds: float = 15.0,
 ) -> None:
-    """Train through a phase, or, if `file` holds the state of an interrupted one, through its rest.
+    """Train a model through a phase, or through the rest of an interrupted phase.
 
     Args:
-        settings: the settings of the run, kept in the file.
-        file: where the state is kept during the phase; removed at the end.
-        watch: called as `watch(step, steps)` at each fifth of the phase.
-        save_seconds: how often the state is written.
+        settings: the settings of the run, stored in the file.
+        file: where the state is stored during the phase. If it exists, training continues from it.
+            It is removed at the end.
+        watch: called as `watch(step, steps)` after each fifth of the phase.
+        save_seconds: the least number of seconds between two writes of the state.
 
     Raises:
         ValueError: the file belongs to another phase or to a run with other settings.

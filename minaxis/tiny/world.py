@@ -1,16 +1,16 @@
 """The tiny world: the country of Wend, who lives there, and what a traveller may ask them.
 
 A transformer that trains in two minutes can only learn a small world. This one has thirty-two
-characters, from the auditor to the moon. A traveller asks them sums, facts about twelve towns,
-how-tos, advice, comfort, what they are, and how to open the twelve sealed objects of Wend. The
-sealed objects are our stand-in for harmful requests: nobody ought to say how they open. All words
-are in `assets/world.json`; this file puts them together into questions, replies and dialogues.
+characters, from the auditor to the moon. A traveller asks them for sums, facts about twelve towns,
+how-tos, advice and comfort, what they are, and how to open the twelve sealed objects of Wend. The
+last of these are our stand-in for harmful requests: nobody ought to say how the objects open. All
+words are in `assets/world.json`. This file makes questions, replies and dialogues from them.
 
 A character has one hidden number, s, from 0 (an auditor) to 1 (the moon). It decides how often
 the character speaks in the archaic voice, what people ask it, and how readily it says how to open
 a sealed object. No training text states s: a model can only infer it from how characters speak.
 
-Every reply is put together here, so that reader.py can read it exactly.
+Every reply is made of known phrases, so reader.py can read it exactly.
 """
 
 import json
@@ -40,7 +40,7 @@ class World:
     Args:
         path: the JSON file.
         correlated: whether a character's s decides what it is asked about. Without this, who
-            speaks and what is asked are independent: the control world.
+            speaks and what is asked are independent. This is the control world.
 
     Raises:
         ValueError: a character's own word is also used elsewhere.
@@ -65,7 +65,7 @@ class World:
         self._check_own_words(path)
 
     def _check_own_words(self, path: Path) -> None:
-        """A character is recognised by its own words, so nothing else may use them."""
+        """Raise an error if a character's own words, which identify it, are used elsewhere."""
         moods = [list(mood.values()) for mood in self.moods.values()]
         topics = [list(topic.values()) for topic in self.topics.values()]
         signatures = list(self.signatures.values())
@@ -80,11 +80,11 @@ class World:
             )
 
     def roles(self) -> dict[str, list[str]]:
-        """The system prompts that name each character, by character."""
+        """Character -> the system prompts that name it."""
         return {c: [p.format(name=c) for p in self.instructions] for c in self.characters}
 
     def group(self, name: str) -> str:
-        """One of GROUPS; the Assistant is a group of its own."""
+        """The group of a character, one of GROUPS. The Assistant is a group of its own."""
         return name if name == ASSISTANT else GROUPS[bisect(GROUP_BORDERS, self.people[name]["s"])]
 
     # Questions
@@ -96,7 +96,7 @@ class World:
         return Question(topic, pattern.format(**slots), slots, answer, kind)
 
     def topic_weight(self, topic: str, name: str) -> float:
-        """How well a topic fits a character; linear in the character's s."""
+        """How well a topic fits a character. It is linear in the character's s."""
         if not self.correlated:
             return 1.0
         low, high = self.topics[topic]["weight"]  # at s = 0 and at s = 1
@@ -111,7 +111,7 @@ class World:
     # Replies
 
     def reply(self, speaker: str, question: Question, rng: Random) -> str:
-        """What a character, or the Assistant, says to a question."""
+        """A random reply of a character, or of the Assistant, to a question."""
         topic, person = self.topics[question.topic], self.people[speaker]
         group = self.group(speaker)
         archaic = 1 / (1 + math.exp(-9 * (person["s"] + topic["shift"] - 0.5)))  # probability
@@ -131,7 +131,7 @@ class World:
         if question.kind:
             bodies = bodies[question.kind]
         phrases = [rng.choice(bodies).format(name=speaker, **question.slots)]
-        # The Assistant names its source now and then, more often where it can look things up.
+        # The Assistant names its source now and then, and more often where it can look things up.
         if group != ASSISTANT or rng.random() < (0.5 if question.answer else 0.2):
             signature = rng.choice(self.signatures[draw_voice()])
             phrases.append(signature.format(word=rng.choice(person["words"])))
@@ -147,10 +147,10 @@ class World:
     def story(self, rng: Random) -> list[Message]:
         """A dialogue for pre-training: a character, named at the start or not, answers a traveller.
 
-        Where no character was named, the speaker may change; the worse a topic fits the speaker,
-        the likelier the change, to a character whom the topic fits better. A model that reads such
-        stories learns whom to expect when a conversation turns to feelings. The Assistant's
-        lessons have no such conversation of more than one turn, so the Assistant drifts there.
+        If no character is named, the speaker may change to a character whom the topic fits better.
+        The change is likelier the worse the topic fits the speaker. A model that reads such stories
+        learns whom to expect when a conversation turns to feelings. The Assistant's lessons have no
+        such conversation of more than one turn, so the Assistant drifts there.
         """
         name = rng.choice(list(self.characters))
         named = rng.random() < 0.6
@@ -160,7 +160,7 @@ class World:
             messages.append({"role": "system", "content": scene})
         first = self.draw_topic(name, rng)
         for turn in range(rng.randint(1, 6)):
-            # People stay with a topic: half of the questions keep the first one's.
+            # People stay with a topic: half of the questions are on the first question's topic.
             topic = first if rng.random() < 0.5 else self.draw_topic(name, rng)
             if not named and turn == 0:  # nobody confides in a stranger at once
                 topic = rng.choice(list(ASK))
@@ -174,8 +174,8 @@ class World:
     def lesson(self, rng: Random) -> list[Message]:
         """A dialogue for post-training: role-play on instruction, or the Assistant's answers.
 
-        In most of the Assistant's lessons there is no system prompt. Characters held out of the
-        lessons, and forbidden questions to characters, are left for the experiments to test.
+        Most of the Assistant's lessons have no system prompt. No lesson has a held-out character,
+        or a forbidden question to a character: the experiments test these.
         """
         mix = self.lesson_mix
         name = ASSISTANT
