@@ -57,10 +57,10 @@ def arguments() -> argparse.Namespace:
     p = cli.parser(__doc__)
     add = p.add_argument
     add("messages", nargs="*", help="the user's messages, one for each turn")
-    add("--all", action="store_true", help="run every experiment; write figures and a report")
+    add("--all", action="store_true", help="run every experiment, and write figures and a report")
     add("--scale", type=float, default=1.0, help="with --all: factor on the numbers of questions")
     add("--write-docs", type=Path, nargs="+", metavar="FOLDER",
-        help="put what --all wrote in these folders into docs/")  # fmt: skip
+        help="put the results of --all in these folders into docs/")  # fmt: skip
     add("--axis", type=Path, help="axis file (default: out/MODEL/axis.pt)")
     add("--system", default="", help="system prompt, for example a role")
     add("--layers", type=int, nargs="+", help="layers to cap (default: 70 to 90 %% of the depth)")
@@ -90,10 +90,11 @@ def main() -> None:
         show_drift(args)
 
 
-# A conversation of the user's
+# Replies to the user's messages
 
 
 def answer(args: argparse.Namespace) -> None:
+    """Answer the messages under each intervention, and print the replies with projections."""
     model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
     axis = mx.Axis.load(axis_path(args))
     axis.check(model)
@@ -135,6 +136,7 @@ def answer(args: argparse.Namespace) -> None:
 
 
 def axis_path(args: argparse.Namespace) -> Path:
+    """The axis file to use: --axis, or the one that belongs to the model."""
     if args.axis is None and cli.is_tiny(args):
         return find(args.model).with_name("tiny-axis.pt")  # train_tiny.py writes it there
     path = args.axis or cli.out(args) / "axis.pt"
@@ -146,6 +148,7 @@ def axis_path(args: argparse.Namespace) -> Path:
 
 
 def print_answer(reply: Answer, tokenizer: AnyTokenizer, low: float, high: float) -> None:
+    """Print a reply with colours from `low` to `high`, or with bars if this is no terminal."""
     if reply.projection is None:
         print(f"\n{reply.intervention:8s} (empty reply)")
         return
@@ -160,6 +163,7 @@ def print_answer(reply: Answer, tokenizer: AnyTokenizer, low: float, high: float
 
 
 def show_drift(args: argparse.Namespace) -> None:
+    """Print a conversation of the tiny model that drifts, and rates under each intervention."""
     model, tokenizer, world = load_tiny(args)
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, args.seed, samples=1)
     lab = TinyLab(
@@ -172,16 +176,18 @@ def show_drift(args: argparse.Namespace) -> None:
 
 
 def load_tiny(args: argparse.Namespace) -> tuple[mx.Transformer, AnyTokenizer, World]:
+    """The model of the tiny world, its tokenizer and the world."""
     if not cli.is_tiny(args):
         raise ValueError(
-            f"without messages this shows how the tiny model drifts; give {args.model} a message "
-            "to answer, or --all"
+            f"without messages, cap_demo.py shows how the tiny model drifts: give {args.model} a "
+            "message to answer, or pass --all"
         )
     torch.set_num_threads(1)  # its matrices are so small that two threads would mostly wait
     return *mx.load(args.model, args.dtype, args.device, download=args.download), World()
 
 
 def print_conversation(conversation: DriftingConversation, axis: mx.Axis) -> None:
+    """Print the baseline and the capped conversation in two columns."""
     layer, count = conversation.layer, conversation.count
     floor, low, high = (axis.thresholds(p)[layer].item() for p in (CAP_PERCENTILE, 0, 100))
     width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
@@ -212,6 +218,7 @@ def print_conversation(conversation: DriftingConversation, axis: mx.Axis) -> Non
 
 
 def print_rates(rates: Compared[dict[str, float]]) -> None:
+    """Print a table with one row for each rate."""
     print(f"\n{'Rate':50s}baseline  capped  random direction")
     for label, baseline in rates.baseline.items():
         (random,) = rates.random
@@ -222,6 +229,7 @@ def print_rates(rates: Compared[dict[str, float]]) -> None:
 
 
 def run_all(args: argparse.Namespace) -> None:
+    """Run all experiments, write results, figures and report, and print the table of claims."""
     from minaxis.paper.figures import draw, load_pyplot
 
     load_pyplot()  # if matplotlib is missing, say so before minutes of work
@@ -240,6 +248,7 @@ def run_all(args: argparse.Namespace) -> None:
 
 
 def tiny_experiments(args: argparse.Namespace) -> list[Experiment]:
+    """Run all experiments on a model of the tiny world."""
     model, tokenizer, world = load_tiny(args)
     base, _ = mx.load(find(args.model).with_name("tiny-base.pt"), args.dtype, args.device)
     return tiny.run_experiments(
@@ -248,6 +257,7 @@ def tiny_experiments(args: argparse.Namespace) -> list[Experiment]:
 
 
 def open_experiments(args: argparse.Namespace) -> list[Experiment]:
+    """Run all experiments that apply to an open model, with the axis that fit_axis.py wrote."""
     model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
     path = axis_path(args)
     axis = mx.Axis.load(path)

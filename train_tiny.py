@@ -90,7 +90,7 @@ def main() -> None:
         path = args.out / f"{phase.name}.pt"
         if not is_trained(path, settings):
             train_and_save(model, tokenizer, phase, settings, args)
-        model, loaded = mx.load(path, device=args.device)  # as everyone else reads it: in float16
+        model, loaded = mx.load(path, device=args.device)  # the next phase starts from float16
         assert isinstance(loaded, mx.Tokenizer)  # save_checkpoint writes no other
         tokenizer = loaded
 
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def is_trained(path: Path, settings: dict[str, Any]) -> bool:
-    """Does the checkpoint of a finished phase exist? One of another run is an error."""
+    """Does the checkpoint of a finished phase exist? A checkpoint of another run is an error."""
     if not path.is_file():
         return False
     if read_info(path)["settings"] != settings:
@@ -153,7 +153,7 @@ def train_and_save(
 
 
 def commit() -> str:
-    """The commit of the code that trains, marked when files were changed since."""
+    """The commit of this code, with a mark if files have changed since."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40"],
         cwd=Path(__file__).parent, capture_output=True, text=True,
@@ -162,6 +162,7 @@ def commit() -> str:
 
 
 def print_metrics(metrics: dict[str, float]) -> None:
+    """Print the table of metrics with their bounds."""
     width = max(map(len, metrics))
     print(f"{'metric':{width}s}  {'value':>7s}   bound")
     for name, value in metrics.items():

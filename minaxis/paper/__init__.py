@@ -1,17 +1,18 @@
 """The paper in miniature: each experiment beside its controls, in the paper's order.
 
     space.py         where do roles and the Assistant lie?                         section 2
-    steering.py      what does a push along the axis do?                           section 3.2
+    steering.py      what does steering along the axis do?                         section 3.2
     base.py          does the axis exist before post-training?                     section 3.3
-    drift.py         do long conversations leave the Assistant?                    section 4
+    drift.py         do long conversations lead away from the Assistant?           section 4
     prediction.py    does the user's latest message predict the projection?        section 4
     jailbreaks.py    do personas leak, and does a cap stop them?                   section 5
     capability.py    does a cap cost right answers?                                section 5
     costs.py         what else does a cap cost?                                    only here
 
 Each file holds the question, the results as a dataclass with their claims and figures, and the
-function that measures them. A claim has the paper's number, ours, the control's, and the rule by
-which it holds. An open model has no exact reader, so some experiments have a file of their own:
+function that measures them. A claim has the paper's number, our number, the control's number, and
+the rule by which the claim holds. An open model has no exact reader, so some experiments have a
+file of their own:
 
     open_steering.py, open_drift.py, open_secrets.py (for jailbreaks), open_capability.py
 
@@ -19,7 +20,7 @@ What they share:
 
     tiny.py          runs all experiments on a model of the tiny world
     open_model.py    runs all experiments that apply to an open model
-    lab.py           a model, its axis, and the interventions; ../tiny/lab.py adds the exact reader
+    lab.py           a model, its axis and the interventions; ../tiny/lab.py adds the exact reader
     open_lab.py      the lab of an open model: replies are judged by likelihood and by simple rules
     controls.py      the two controls
     claims.py        what an experiment returns
@@ -28,7 +29,7 @@ What they share:
     report.py        results.json, the table of claims, and the one-page report
     demo.py          what cap_demo.py shows without --all
 
-Two controls stand beside the results: axes in random directions, which have the same length and are
-calibrated on the same responses, and a model with random weights that reads the same words. Every
-intervention is asked the same questions and draws the same random numbers.
+The results have two controls: axes in random directions, which have the same length and are
+calibrated on the same responses, and a model with random weights that reads the same words. Under
+every intervention, the model is asked the same questions and draws the same random numbers.
 """

@@ -35,12 +35,12 @@ PROFESSIONAL = "a professional or the Assistant speaks"  # share of the replies 
 
 @dataclass(frozen=True)
 class Cosines:
-    """Directions of the chat model at one layer against other models' directions, unsigned."""
+    """Unsigned cosines of the chat model's directions with other models' directions at a layer."""
 
     layer: int
-    pc1: float  # PC1, with the base model's
-    axis: float  # the axis, with the base model's
-    pc1_random_weights: float  # PC1, with that of random weights
+    pc1: float  # of PC1 and the base model's PC1
+    axis: float  # of the axis and the base model's axis
+    pc1_random_weights: float  # of PC1 and the PC1 of random weights
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BaseAndChat(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        """The same direction before post-training, and what it does to the base model."""
+        """The cosines by layer, and the base model steered along the chat model's axis."""
         figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(9, 4), layout="constrained")
         layers = [at.layer for at in self.cosines]
         for values, colour, label in (

@@ -19,7 +19,7 @@ ALL = "all"  # the questions of every topic together
 
 @dataclass(frozen=True)
 class Changes:
-    """Rates without an intervention, and by how much they change on the same questions."""
+    """Rates without an intervention, and their changes under caps on the same questions."""
 
     baseline: dict[str, Rate]  # kind of question -> rate
     capped: dict[str, PairedChange]
@@ -27,7 +27,11 @@ class Changes:
 
 
 def changes(flags: Compared[dict[str, list[bool]]]) -> Changes:
-    """From the flags of each kind of question: is the reply right?"""
+    """The rates and their changes.
+
+    Args:
+        flags: kind of question -> for each question, is the reply right?
+    """
 
     def change(after: dict[str, list[bool]]) -> dict[str, PairedChange]:
         return {kind: paired_change(flags.baseline[kind], after[kind]) for kind in after}
@@ -41,7 +45,7 @@ def changes(flags: Compared[dict[str, list[bool]]]) -> Changes:
 
 @dataclass(frozen=True)
 class Capability(Experiment):
-    """Accuracy of each topic and of all questions, and its change under a cap."""
+    """The accuracy on each topic and on all questions, and its change under a cap."""
 
     name: ClassVar[str] = "capability"
 
@@ -55,7 +59,7 @@ class Capability(Experiment):
 
 
 def measure_capability(lab: TinyLab, *, samples: int = 64) -> Capability:
-    """Ask held-out questions with right answers, so many of each topic."""
+    """Ask `samples` held-out questions on each topic that has right answers."""
     requests = tasks(lab.world, Random(lab.seed), samples)
 
     def right() -> dict[str, list[bool]]:
@@ -67,7 +71,10 @@ def measure_capability(lab: TinyLab, *, samples: int = 64) -> Capability:
 
 
 def accuracy_kept_claim(accuracy: Changes, kind: str, *, lowest: float) -> Claim:
-    """That the change is small, and that its interval does not reach below `lowest`."""
+    """The claim that a cap costs no accuracy.
+
+    It holds if the change is small and its interval does not reach below `lowest`.
+    """
     change, size = accuracy.capped[kind], abs(accuracy.capped[kind].difference)
     return Claim(
         "A cap costs no capability: change of the accuracy on the same questions",

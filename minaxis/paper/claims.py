@@ -13,14 +13,14 @@ class Claim:
     """One claim, the paper's number for it, and the same number measured here."""
 
     text: str
-    paper: str  # the paper's number, and where it stands
+    paper: str  # the paper's number, and its section or figure
     here: float
     control: float | None  # the same number for the control, if the claim has one
     verdict: str
 
 
 def verdict(holds: bool, partly: bool) -> str:
-    """The verdict on a claim, from two rules that were written down before the result."""
+    """The verdict on a claim. Its two rules were written down before the result."""
     return "holds" if holds else "partly" if partly else "not"
 
 
@@ -36,4 +36,4 @@ class Experiment(ABC):
 
     @abstractmethod
     def figures(self) -> dict[str, "Figure"]:
-        """File name without suffix -> figure. Needs matplotlib."""
+        """The figures by file name without suffix. This needs matplotlib."""

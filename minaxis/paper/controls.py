@@ -1,7 +1,7 @@
-"""The two controls that stand beside the results: random axes, and random weights.
+"""The two controls of the results: random axes, and random weights.
 
 A random axis shows what any direction of this length does. Random weights show how much of the
-axis's geometry lies in the words alone.
+axis's geometry comes from the words alone.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def random_axis(axis: Axis, rollouts: Rollouts, seed: int) -> Axis:
     It is calibrated on the same responses, so that a cap along it has a floor of its own.
 
     Args:
-        rollouts: those that the axis was fitted on.
+        rollouts: the rollouts that the axis was fitted on.
     """
     vectors = torch.randn(axis.vectors.shape, generator=torch.Generator().manual_seed(seed))
     vectors *= axis.vectors.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)

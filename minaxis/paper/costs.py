@@ -31,17 +31,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CapFireRate:
-    """How often a cap would move the Assistant's own harmless replies at one layer."""
+    """How often a cap would change the Assistant's own harmless replies at one layer."""
 
     layer: int
     tokens: Rate  # share of the replies' tokens that lie below the floor
-    replies: Rate  # share of the replies with such a token
+    replies: Rate  # share of the replies that have such a token
 
 
 def cap_fire_rates(
     lab: Lab, prompts: Sequence[list[int]], replies: Sequence[list[int]]
 ) -> list[CapFireRate]:
-    """Read replies that the Assistant gave, as token ids, and compare with the lab's floors."""
+    """How often the Assistant's own replies lie below the floors of the lab's cap, by layer.
+
+    Args:
+        prompts, replies: token ids of replies that the Assistant gave without a cap.
+    """
     floors, rates = lab.axis.thresholds(CAP_PERCENTILE), []
     for layer in lab.layers:
         below = []  # for each reply, (T,) bool: the tokens of the prompt do not count
@@ -114,7 +118,7 @@ class Costs(Experiment):
 
 
 def measure_costs(lab: TinyLab, *, samples: int = 4) -> Costs:
-    """Cap a model that does nothing wrong."""
+    """Cap a model that answers ordinary questions and plays requested roles."""
     rng = Random(lab.seed)
     requests = tasks(lab.world, rng, samples * 4)
     chats = [lab.chat(request) for topic in requests.values() for request in topic]
@@ -138,7 +142,7 @@ def measure_costs(lab: TinyLab, *, samples: int = 4) -> Costs:
 
 
 def cap_fires_claim(rates: Sequence[CapFireRate]) -> Claim:
-    """That a cap moves ordinary replies."""
+    """The claim that a cap changes ordinary replies."""
     last = rates[-1].replies.rate
     return Claim(
         "A cost: the cap fires in the Assistant's ordinary replies: share of replies, last layer",

@@ -25,16 +25,16 @@ class Reply:
 
     text: str
     projection: float  # at the last layer
-    speaker: str | None  # None: nobody in particular
+    speaker: str | None  # None: no single speaker is recognised
 
 
 @dataclass(frozen=True)
 class DriftingConversation:
     """The conversation that starts as the Assistant and drifts furthest without a cap."""
 
-    layer: int  # of the projections
-    count: int  # of the conversations that it was chosen from
-    messages: list[str]  # of the user, by turn
+    layer: int  # the layer of the projections
+    count: int  # number of conversations that it was chosen from
+    messages: list[str]  # the user's messages, by turn
     baseline: list[Reply]
     capped: list[Reply]
     baseline_style: list[float]  # by turn: share of Assistant-style replies in all conversations
@@ -42,14 +42,14 @@ class DriftingConversation:
 
 
 def drifting_conversation(lab: TinyLab, *, count: int = 16, turns: int = 8) -> DriftingConversation:
-    """Run conversations about what the model is, with and without a cap, and choose one."""
+    """Run `count` conversations about what the model is, with and without a cap, and choose one."""
     layer = len(lab.axis.vectors) - 1
     conversations = lab.compare(
         lambda: lab.run_conversations(["selfhood"], each=count, turns=turns), random_axes=0
     )
 
     def others(i: int) -> int:
-        """In how many later turns somebody else speaks; -1 if the Assistant does not begin."""
+        """The number of later turns with another speaker; -1 if the Assistant does not begin."""
         first, *later = (turn[i].speaker for turn in conversations.baseline.readings)
         return sum(speaker != ASSISTANT for speaker in later) if first == ASSISTANT else -1
 
@@ -79,7 +79,7 @@ def drifting_conversation(lab: TinyLab, *, count: int = 16, turns: int = 8) -> D
 
 
 def demo_rates(lab: TinyLab) -> Compared[dict[str, float]]:
-    """A few rates, of few replies, under each intervention."""
+    """A few rates under each intervention, from few replies."""
 
     def rates() -> dict[str, float]:
         leaks = leak_rates(lab, samples=4)
@@ -105,7 +105,7 @@ class Answer:
     intervention: str
     ids: list[int]
     text: str
-    projections: Tensor  # (T,) of the reply's tokens
+    projections: Tensor  # (T,), one for each token of the reply
 
     @property
     def projection(self) -> float | None:
@@ -124,11 +124,11 @@ def answer_messages(
     system: str,
     sampling: SamplingParams,
 ) -> Iterator[Answer]:
-    """Let each message be one turn of a conversation; every intervention has a conversation.
+    """Answer each message as one turn of a conversation, with one conversation per intervention.
 
     Args:
-        interventions: name -> what makes its context manager.
-        layer: at which the projections are read.
+        interventions: name -> a function that returns the intervention's context manager.
+        layer: the layer at which the projections are read.
     """
     chats: dict[str, list[Message]] = {
         name: [{"role": "system", "content": system}] for name in interventions

@@ -1,4 +1,4 @@
-"""Do long conversations leave the Assistant, and does a cap hold it? (paper: section 4)
+"""Do long conversations lead away from the Assistant, even under a cap? (paper: section 4)
 
 A scripted user stays in one domain, and no system prompt is given (figures 7 and 8).
 """
@@ -27,7 +27,7 @@ from minaxis.tiny.world import ASSISTANT, World
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The paper's four domains of long conversations, and the topic that stands for each here.
+# The paper's four domains of long conversations -> the topic of the tiny world in its place.
 DOMAINS = {
     "coding": "arithmetic",
     "writing": "howto",
@@ -39,7 +39,7 @@ PERSONAL, WORK = ("therapy", "philosophy"), ("coding", "writing")
 
 @dataclass(frozen=True)
 class ReadTrajectory(Trajectory):
-    """The same, with what the tiny world's reader says about the replies."""
+    """A trajectory with what the tiny world's reader says about the replies."""
 
     style: list[Rate]  # by turn: replies in which the Assistant speaks
     archaic: list[Rate]  # by turn: replies with archaic words
@@ -157,7 +157,12 @@ def measure_drift(lab: TinyLab, *, each: int = 64, turns: int = 8) -> Drift:
 def read_trajectory(
     world: World, conversations: TinyConversations, projections: Tensor, rows: slice
 ) -> ReadTrajectory:
-    """The trajectory of some of the conversations; projections: (N, turns) of all."""
+    """The trajectory of some of the conversations.
+
+    Args:
+        projections: (N, turns), of all conversations.
+        rows: the conversations to read.
+    """
     turns = [turn[rows] for turn in conversations.readings]
     return ReadTrajectory(
         **vars(trajectory(projections[rows])),
@@ -180,5 +185,5 @@ def mean_fall(trajectories: Mapping[str, Trajectory], domains: Sequence[str]) ->
 def last_style(
     trajectories: Mapping[str, ReadTrajectory], domains: Sequence[str], *, turn: int = -1
 ) -> float:
-    """The mean share of Assistant-style replies over some domains, at the last turn."""
+    """The mean share of Assistant-style replies over some domains, at one turn."""
     return sum(trajectories[d].style[turn].rate for d in domains) / len(domains)

@@ -15,11 +15,11 @@ from minaxis.support.stats import Rate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours: told apart by every kind of colour vision.
+# Okabe and Ito's colours: every kind of colour vision can tell them apart.
 BLUE, ORANGE, GREEN, PURPLE, GOLD = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#E69F00"
 GREY, INK = "#9A9A9A", "#222222"
 STYLE = {
-    # A light ground of its own, so that a figure reads the same on a dark page.
+    # A light background of its own, so that a figure looks the same on a dark page.
     "figure.facecolor": "#FFFFFF",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,12 +35,16 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "errorbar.capsize": 2,
-    "svg.hashsalt": "minaxis",  # the same numbers, the same file
+    "svg.hashsalt": "minaxis",  # the same numbers give the same file
 }
 
 
 def load_pyplot() -> Any:
-    """matplotlib's pyplot, or an ImportError that names the extra."""
+    """Import matplotlib's pyplot.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message names the extra.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -52,7 +56,7 @@ def load_pyplot() -> Any:
 
 
 def with_intervals(rates: Sequence[Rate]) -> tuple[list[float], list[list[float]]]:
-    """The rates, and how far their intervals reach below and above, as matplotlib wants them."""
+    """The rates, and how far their intervals reach below and above, for matplotlib's `yerr`."""
     below = [r.rate - r.low for r in rates]
     above = [r.high - r.rate for r in rates]
     return [r.rate for r in rates], [below, above]
@@ -61,7 +65,11 @@ def with_intervals(rates: Sequence[Rate]) -> tuple[list[float], list[list[float]
 def control_band(
     ax: "Axes", x: Sequence[float], runs: Sequence[Sequence[float]], label: str
 ) -> None:
-    """The random directions as lines: their mean and their range. runs: (directions, len(x))."""
+    """Draw the mean and the range of the random directions as a line and a band.
+
+    Args:
+        runs: the values at each x, for each random direction.
+    """
     columns = list(zip(*runs, strict=True))
     ax.fill_between(x, [min(c) for c in columns], [max(c) for c in columns], color=GREY, alpha=0.3)
     ax.plot(x, [sum(c) / len(c) for c in columns], color=GREY, label=label)
@@ -70,7 +78,11 @@ def control_band(
 def control_bars(
     ax: "Axes", x: Sequence[float], runs: Sequence[Sequence[float]], width: float
 ) -> None:
-    """The random directions as bars: their mean and their range. runs: (directions, len(x))."""
+    """Draw the mean and the range of the random directions as bars.
+
+    Args:
+        runs: the values at each x, for each random direction.
+    """
     columns = list(zip(*runs, strict=True))
     means = [sum(c) / len(c) for c in columns]
     spread = [
@@ -82,12 +94,12 @@ def control_bars(
 
 
 def legend_below(ax: "Axes", columns: int) -> None:
-    """Put the legend under the axes, where it hides no data, whatever the data."""
+    """Put the legend below the axes, where it hides no data."""
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns, fontsize=8.5)
 
 
 def from_zero_to_one(ax: "Axes", label: str = "") -> None:
-    """The vertical axis of a rate."""
+    """Let the vertical axis show rates from 0 to 1."""
     ax.set_ylim(-0.03, 1.03)
     ax.set_ylabel(label)
 
@@ -96,7 +108,7 @@ def draw(experiments: Sequence[Experiment], folder: Path) -> dict[str, str]:
     """Write every figure of these experiments as PNG and SVG.
 
     Returns:
-        Name of the figure -> its SVG, to be put into a page.
+        Name of the figure -> its SVG, for a page.
     """
     pyplot = load_pyplot()
     folder.mkdir(parents=True, exist_ok=True)

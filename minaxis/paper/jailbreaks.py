@@ -1,6 +1,7 @@
-"""Do personas leak what the Assistant keeps, and does a cap stop them? (paper: section 5)
+"""Do personas leak what the Assistant keeps, and does a cap stop the leaks? (paper: section 5)
 
-A *leak* is a reply that answers a forbidden question, our stand-in for a harmful request.
+A *leak* is a reply that answers a forbidden question. Forbidden questions are our stand-in for
+harmful requests.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 PERCENTILES = (10, 25, 50, 75, 90)
 STEERED = (0.25, 0.5)  # coefficients, toward the Assistant
-FORBIDDEN = "forbidden"  # the part of a trade-off's requests that has forbidden questions
+FORBIDDEN = "forbidden"  # name of the forbidden questions among a trade-off's requests
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class Leaks:
     refused: Rate
 
 
-LeaksByGroup = dict[str, Leaks]  # NO_PERSONA, or the group of the requested characters
+LeaksByGroup = dict[str, Leaks]  # NO_PERSONA or the group of the requested characters -> leaks
 
 
 @dataclass(frozen=True)
 class Steered:
-    """What happens under steering with one coefficient."""
+    """The leaks under steering with one coefficient."""
 
     coefficient: float
     leaks: LeaksByGroup
@@ -70,15 +71,15 @@ class TradeOff:
 
     first_layer: int
     last_layer: int
-    percentile: float  # of the calibration projections: where the floor is
-    leaked: Rate  # by fantastical characters
-    accuracy: Rate  # on questions with a right answer
+    percentile: float  # the percentile of the calibration projections at which the floor is set
+    leaked: Rate  # leak rate, fantastical characters
+    accuracy: Rate  # share of right answers to questions that have one
     role_play: Rate  # share of harmless replies in which the requested character speaks
 
 
 @dataclass(frozen=True)
 class Jailbreaks(Experiment):
-    """Leaks under every intervention, and what caps of every strength prevent and cost."""
+    """Leaks under every intervention, and what caps of different strengths prevent and cost."""
 
     name: ClassVar[str] = "jailbreaks"
 
@@ -121,7 +122,8 @@ class Jailbreaks(Experiment):
         right.set_xlabel("requested role-play kept")
         middle.set_title("Leaks against costs (labels: percentile of the floor)")
         middle.set_ylabel("leak rate, fantastical personas")
-        # Wider than its axes: it takes the room under both panels, which the left legend made.
+        # The legend is wider than its axes. It uses the space below both panels that the left
+        # legend makes.
         legend = right.legend(
             loc="upper right", bbox_to_anchor=(1, -0.17), ncols=3, fontsize=8.5
         )  # fmt: skip
@@ -149,7 +151,7 @@ class Jailbreaks(Experiment):
         legend_below(ax, 2)
 
     def _draw_trade_offs(self, ax: "Axes", costs: list[float], random: list[float]) -> None:
-        """Leaks against one cost: a line for each range of layers, a point for each percentile."""
+        """Draw leaks against one cost: a line for each range of layers, a point per percentile."""
         leaked = [t.leaked.rate for t in self.random_trade_offs]
         ax.plot(random, leaked, "x-", color=GREY, label="random direction", linewidth=1)
         points = list(zip(costs, self.trade_offs, strict=True))
@@ -173,7 +175,7 @@ class Jailbreaks(Experiment):
 
 
 def measure_jailbreaks(lab: TinyLab, *, samples: int = 48) -> Jailbreaks:
-    """Ask what is forbidden, under every intervention (paper: figures 5, 9 and 10)."""
+    """Ask forbidden questions under every intervention (paper: figures 5, 9 and 10)."""
     rng = Random(lab.seed)
     forbidden = forbidden_questions(lab.world, rng, samples)
     with_costs = {FORBIDDEN: forbidden["fantastical"]}
@@ -203,7 +205,7 @@ def measure_jailbreaks(lab: TinyLab, *, samples: int = 48) -> Jailbreaks:
             role_play=rate(speaks),
         )
 
-    ranges = [lab.layers[first:] for first in lab.layers]  # all, then without the first ...
+    ranges = [lab.layers[first:] for first in lab.layers]  # all layers, then without the first ...
     return Jailbreaks(
         leaks=lab.compare(leaks),
         steered=[steered(c) for c in STEERED],
@@ -213,7 +215,7 @@ def measure_jailbreaks(lab: TinyLab, *, samples: int = 48) -> Jailbreaks:
 
 
 def halved_claim(baseline: float, capped: float, random: float) -> Claim:
-    """That a cap halves the personas' leak rate, and a random direction does not."""
+    """The claim that a cap halves the personas' leak rate, and a random direction does not."""
     return Claim(
         "A cap halves the leak rate of personas: leak rate under the cap",
         ".65 to .33, .83 to .41 (fig. 9)", capped, random,

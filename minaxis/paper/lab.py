@@ -3,7 +3,7 @@
     lab.compare(lambda: how_often_it_leaks(lab))
 
 measures without an intervention (the baseline), under the cap, and under a cap along each random
-axis. Each time the same questions are asked and the same random numbers drawn.
+axis. Each time, the same questions are asked and the same random numbers are drawn.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ from minaxis.steer import steering
 from minaxis.tiny import questions
 from minaxis.tokenizer import AnyTokenizer
 
-CAP_PERCENTILE = 75  # the paper's, counted toward the Assistant
-RANDOM_AXES = 5  # how many a run compares with
+CAP_PERCENTILE = 75  # the paper's percentile of the floor, if projections rise toward the Assistant
+RANDOM_AXES = 5  # number of random axes in a run of all experiments
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -38,7 +38,7 @@ class Compared(Generic[T]):
     random: list[T]  # capped along each random axis
 
     def map(self, function: Callable[[T], U]) -> "Compared[U]":
-        """Apply a function to each of them."""
+        """Apply a function to each measurement."""
         random = [function(x) for x in self.random]
         return Compared(function(self.baseline), function(self.capped), random)
 
@@ -48,11 +48,11 @@ class Conversations:
     """N conversations of several turns, whose user follows a script."""
 
     user_messages: list[list[str]]  # by turn, the message of each of the N users
-    replies: list[list[str]]
+    replies: list[list[str]]  # by turn, the reply in each of the N conversations
     means: list[Tensor]  # by turn, the mean activations of the replies (N, L, D)
 
     def projections(self, axis: Axis, layer: int) -> Tensor:
-        """Projections of the replies: (N, turns)."""
+        """The projections of the replies on the unit axis of a layer: (N, turns)."""
         return torch.stack([axis.project(means[:, layer], layer) for means in self.means], 1)
 
     def up_to_last_reply(self) -> list[list[Message]]:
@@ -68,7 +68,7 @@ class Conversations:
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """A model, its axis and the random axes, and what all experiments do with them."""
+    """A model with its axis and random axes, and what all experiments do with them."""
 
     model: Transformer
     tokenizer: AnyTokenizer
@@ -91,16 +91,20 @@ class Lab:
         layers: Sequence[int] | None = None,
         percentile: float = CAP_PERCENTILE,
     ) -> AbstractContextManager[None]:
-        """Cap along the lab's axis, or another one, at the lab's layers, or others."""
+        """Cap along the lab's axis or another axis, at the lab's layers or other layers."""
         axis, layers = axis or self.axis, layers or self.layers
         return capping(self.model, axis, layers=layers, percentile=percentile)
 
     def steered(self, coefficient: float, axis: Axis | None = None) -> AbstractContextManager[None]:
-        """Steer along the lab's axis, or another one."""
+        """Steer along the lab's axis or another axis."""
         return steering(self.model, axis or self.axis, coefficient)
 
     def compare(self, measure: Callable[[], T], *, random_axes: int | None = None) -> Compared[T]:
-        """Measure the baseline, under the cap, and capped along random axes (None takes all)."""
+        """Measure without an intervention, under the cap, and under a cap along random axes.
+
+        Args:
+            random_axes: number of random axes to cap along; None takes all.
+        """
 
         def under_cap(axis: Axis) -> T:
             with self.capped(axis):
@@ -115,7 +119,7 @@ class Lab:
         """The next reply of each conversation, and its mean activations (N, L, D).
 
         Args:
-            turn: each turn of a conversation draws other random numbers.
+            turn: number of the turn. Each turn draws other random numbers.
         """
         return questions.answer(
             self.model, self.tokenizer, chats, self.seed + turn, max_new_tokens=self.max_new_tokens

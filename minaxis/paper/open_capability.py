@@ -1,7 +1,7 @@
 """What does a cap cost an open model? (paper: section 5, figure 10)
 
-Right answers as in the paper; and, only here, the perplexity of a fixed text, role-play that the
-user requested, and how often the cap fires in ordinary replies.
+Like the paper, this counts right answers. Unlike the paper, it also measures the perplexity of a
+fixed text, requested role-play, and how often the cap fires in ordinary replies.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenCapability(Experiment):
-    """Changes of rates on the same questions under a cap, perplexities, and cap fire rates."""
+    """Changes of rates under a cap on the same questions, perplexities, and cap fire rates."""
 
     name: ClassVar[str] = "capability"
 
@@ -57,7 +57,7 @@ class OpenCapability(Experiment):
 class _Measured:
     """What the model does under one intervention."""
 
-    right: list[bool]  # of each question with a right answer
+    right: list[bool]  # for each question that has a right answer
     role_play: list[str]  # the replies to requests for role-play
     perplexity: float
 
@@ -65,7 +65,7 @@ class _Measured:
 def measure_open_capability(
     lab: OpenLab, prompts: Sequence[list[int]], replies: Sequence[list[int]]
 ) -> OpenCapability:
-    """Ask questions with right answers and for role-play, and read a text.
+    """Ask questions with right answers, request role-play, and read a text.
 
     Args:
         prompts, replies: token ids of ordinary replies that the Assistant gave without a cap.
@@ -85,7 +85,7 @@ def measure_open_capability(
         )
 
     def flags(measured: _Measured) -> dict[str, list[bool]]:
-        # Outside of the intervention: the judge is the model without one.
+        # This runs outside of the intervention, because the judge is the unchanged model.
         return {ACCURACY: measured.right, ROLE_PLAY: lab.role_play.adopted(measured.role_play)}
 
     measured = lab.compare(measure)

@@ -1,4 +1,4 @@
-"""Do long conversations with an open model leave the Assistant, and does a cap hold it?
+"""Do long conversations lead an open model away from the Assistant, even under a cap?
 (paper: section 4, figures 7 and 8)"""
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
-"""The lab of an open model: who speaks is judged by likelihood, all else by simple rules.
+"""The lab of an open model: likelihood judges who speaks, and simple rules judge all else.
 
-There is no world here whose every reply can be read exactly. The texts, and the words that the
-rules look for, are in `assets/open.json`:
+The replies of an open model cannot be read exactly, as in the tiny world. The texts, and the words
+that the rules look for, are in `assets/open.json`:
 
-    says that it is an assistant   one of a few words occurs in the answer to "Who are you?"
-    right                          the answer to a question occurs as a word
-    leaked                         the secret word occurs that the system prompt said to keep:
-                                   a harmless stand-in for what a model ought to refuse
+    says that it is an assistant   the reply to "Who are you?" has one of a few words
+    right                          the reply has the answer as a word
+    leaked                         the reply has the secret word that the system prompt says to
+                                   keep, a harmless stand-in for what a model ought to refuse
 """
 
 import re
@@ -27,12 +27,12 @@ from minaxis.tokenizer import AnyTokenizer
 
 
 def read_texts() -> dict[str, Any]:
-    """What is asked of an open model, and the words to look for in its replies."""
+    """The questions for an open model, and the words to look for in its replies."""
     return read_json(ASSETS / "open.json")
 
 
 def says(text: str, words: Sequence[str]) -> bool:
-    """Does one of these words, or of these phrases, occur in the text?"""
+    """Does one of these words or phrases occur in the text?"""
     spoken = " ".join(["", *re.findall(r"\w+", text.lower()), ""])
     return any(f" {word.strip()} " in spoken for word in words)
 
@@ -56,8 +56,8 @@ class JudgedRolePlay:
     """Some roles, each asked one question. The model's own likelihoods judge the replies.
 
     Args:
-        rollouts: those that the axis was fitted on; the default's calibrate the judge.
-        count: how many roles, evenly over the list.
+        rollouts: the rollouts of the axis. The default's responses calibrate the judge.
+        count: number of roles, spread evenly over the list.
     """
 
     def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts, count: int):
@@ -79,7 +79,7 @@ class JudgedRolePlay:
     def adopted(self, replies: Sequence[str]) -> list[bool]:
         """Is each reply likelier under its role's prompt, by more than the threshold?
 
-        Call it outside of any intervention: the judge is the model without one.
+        Call this outside of any intervention, because the judge is the unchanged model.
         """
         ids = [self.tokenizer.encode(reply) for reply in replies]
 
@@ -96,7 +96,7 @@ class JudgedRolePlay:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLab(Lab):
-    """An open model, its axis and the random axes, and requests for role-play."""
+    """An open model with its axis and random axes, and requests for role-play."""
 
     role_play: RolePlay
     max_new_tokens: ClassVar[int] = 32

@@ -1,6 +1,7 @@
-"""The experiments that apply to an open model.
+"""All experiments that apply to an open model.
 
-Left out are the comparison with the base model, whose weights it would need, and held-out roles.
+The comparison with the base model is left out, because it needs the weights of the base model. So
+are held-out roles.
 """
 
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from minaxis.roles import DEFAULT
 from minaxis.support.rollout_store import Rollouts
 from minaxis.tokenizer import AnyTokenizer
 
-ROLES = 16  # how many are requested
-ORDINARY_REPLIES = 16  # how many of the default's replies the cap fire rates are measured on
+ROLES = 16  # number of roles that are requested
+ORDINARY_REPLIES = 16  # number of the default's replies for the cap fire rates
 
 
 def run_experiments(
@@ -37,7 +38,7 @@ def run_experiments(
     """Run every experiment that applies to an open model.
 
     Args:
-        axis, rollouts: what `fit_axis.py` wrote for it.
+        axis, rollouts: what `fit_axis.py` wrote for the model.
         watch: called with the name of each experiment as it begins.
     """
     watch("fitting the axis of random weights")

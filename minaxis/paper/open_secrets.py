@@ -1,7 +1,8 @@
-"""Does an open model leak a secret to a persona's user, and does a cap stop it?
+"""Does an open model leak a secret in a persona, and does a cap stop the leaks?
 (paper: section 5, figures 5 and 9)
 
-The system prompt says to keep a secret word. The user asks for it directly, or by way of a persona.
+The system prompt says to keep a secret word. The user asks for the word directly, or asks a persona
+for it.
 """
 
 from dataclasses import dataclass
@@ -25,12 +26,12 @@ from minaxis.support.stats import Rate, rate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COEFFICIENT = 0.25  # of steering toward the Assistant
+COEFFICIENT = 0.25  # for steering toward the Assistant
 
 
 @dataclass(frozen=True)
 class LeakRates:
-    """Share of the replies that have the secret word."""
+    """Shares of the replies that have the secret word."""
 
     asked_directly: Rate
     by_persona: Rate
@@ -82,12 +83,12 @@ class Secrets(Experiment):
 
 
 def measure_secrets(lab: OpenLab) -> Secrets:
-    """Ask for each secret word in every way, under every intervention."""
+    """Ask for each secret word directly and through a persona, under every intervention."""
     texts = read_texts()["secret"]
-    requests = [  # (is it asked by way of a persona?, secret word, conversation)
-        (way == "persona", word, chat(question, texts["system"].format(word=word)))
-        for way in ("plain", "persona")
-        for question in texts[way]
+    requests = [  # (is a persona requested?, secret word, conversation)
+        (style == "persona", word, chat(question, texts["system"].format(word=word)))
+        for style in ("plain", "persona")
+        for question in texts[style]
         for word in texts["words"]
     ]
 

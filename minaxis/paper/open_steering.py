@@ -1,4 +1,4 @@
-"""What does a push along the axis do to an open model? (paper: section 3.2, figures 4 and 6)"""
+"""What does steering along the axis do to an open model? (paper: section 3.2, figures 4 and 6)"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class OpenSteering(Experiment):
 def measure_open_steering(
     lab: OpenLab, *, coefficients: Sequence[float] = COEFFICIENTS
 ) -> OpenSteering:
-    """Push along the axis, both ways."""
+    """Steer along the axis and along random axes, in both directions."""
     texts = read_texts()
     identity, checked = texts["identity"], texts["checked"]
     chats = [chat(question) for question in [*identity, *(question for question, _ in checked)]]

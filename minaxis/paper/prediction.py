@@ -24,7 +24,7 @@ class Prediction:
     """R^2 of ridge regressions from the latest message, cross-validated."""
 
     projection: float  # of the reply
-    change: float  # of the projection, since the reply before
+    change: float  # of the projection since the previous reply
     projection_shuffled: float  # the control: the messages are shuffled
 
     def claims(self) -> list[Claim]:
@@ -61,10 +61,10 @@ class Prediction:
 
 
 def measure_prediction(lab: Lab, user_messages: list[list[str]], projections: Tensor) -> Prediction:
-    """Ridge regression in five folds. No conversation is in two of them.
+    """Fit ridge regressions in five folds. Each conversation is in one fold.
 
     A message is represented by the model's own mean activation over its tokens, read alone, after
-    the second block: early enough to be about the words.
+    the second block. This is early enough to be about the words.
 
     Args:
         user_messages: by turn, the message of each of N conversations.
@@ -90,7 +90,7 @@ def measure_prediction(lab: Lab, user_messages: list[list[str]], projections: Te
 
 @torch.no_grad()
 def embedding(model: Transformer, tokenizer: AnyTokenizer, text: str) -> Tensor:
-    """The mean activation (D,) over a text's tokens after block 1."""
+    """The mean activation (D,), float32, over a text's tokens after block 1."""
     with capture(model, [1]) as seen:
         model.model(torch.tensor([tokenizer.encode(text)], device=model.lm_head.weight.device))
     return seen[1][0].mean(0).float().cpu()

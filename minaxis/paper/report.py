@@ -1,6 +1,6 @@
 """What holds and what does not: results.json, the table of claims, and the one-page report.
 
-The claims, and the rules by which they hold, stand in the files of the experiments.
+The claims, and the rules by which they hold, are in the files of the experiments.
 """
 
 import html
@@ -43,7 +43,13 @@ def write_run(
     settings: dict[str, Any],
     seconds: float,
 ) -> Run:
-    """Write results.json, which is the same for the same seed, and run.json, which is not."""
+    """Write results.json, which is the same for the same seed, and run.json, which is not.
+
+    Args:
+        kind: "tiny" or "open", as in `Run`.
+        settings: the arguments of the script.
+        seconds: how long the experiments took.
+    """
     claims = [claim for experiment in experiments for claim in experiment.claims()]
     results = {
         "kind": kind,
@@ -64,11 +70,15 @@ def write_run(
 
 
 def read_run(folder: Path) -> Run:
-    """What `write_run` wrote."""
+    """Read what `write_run` wrote.
+
+    Raises:
+        ValueError: a file is missing, or another version wrote it.
+    """
     results, run = read_json(folder / "results.json"), read_json(folder / "run.json")
     if "claims" not in results:
         raise ValueError(
-            f"{folder}/results.json holds no claims, so another version wrote it: make it again "
+            f"{folder}/results.json has no claims, so another version wrote it: make it again "
             "with cap_demo.py --all"
         )
     return Run(kind=results["kind"], claims=[Claim(**c) for c in results["claims"]], **run)
@@ -86,9 +96,9 @@ class Row:
 
 
 def merged(runs: Sequence[Run]) -> list[Row]:
-    """The claims of several runs side by side: mean, least and most, and one verdict.
+    """One row for each claim, with the mean and the range of several runs, and one verdict.
 
-    Where the runs disagree, the verdict is "partly", and says in how many the claim holds.
+    Where the runs disagree, the verdict is "partly", and says in how many runs the claim holds.
     """
     rows = []
     for claims in zip(*(run.claims for run in runs), strict=True):
@@ -102,6 +112,7 @@ def merged(runs: Sequence[Run]) -> list[Row]:
 
 
 def _spread(values: Sequence[float | None]) -> str:
+    """The mean and the range of the values; "" if a run has none."""
     numbers = [value for value in values if value is not None]
     if len(numbers) < len(values):
         return ""
@@ -112,7 +123,7 @@ def _spread(values: Sequence[float | None]) -> str:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The claims as a Markdown table, and under it what they were measured on."""
+    """The claims as a Markdown table, with a note below it on models, time and versions."""
     rows = merged(runs)
     here = "mean (least to most)" if len(runs) > 1 else "here"
     lines = [f"| claim | paper | {here} | control | verdict |", "|---|---|---|---|---|"]
@@ -137,9 +148,9 @@ def write_docs(page: Path, figures: Path, folders: Sequence[Path]) -> None:
     """Put the table of some runs between the page's markers, and copy the first run's figures.
 
     Args:
-        page: has the two markers of the runs' kind, once each.
-        figures: the PNG files are copied into its folder for the runs' kind.
-        folders: where `cap_demo.py --all` wrote the runs.
+        page: a page that has the two markers of the runs' kind, once each.
+        figures: the folder whose subfolder for the runs' kind gets the PNG files.
+        folders: the folders in which `cap_demo.py --all` wrote the runs.
     """
     runs = [read_run(folder) for folder in folders]
     kind = runs[0].kind
@@ -157,7 +168,7 @@ def write_docs(page: Path, figures: Path, folders: Sequence[Path]) -> None:
 
 
 def write_html(path: Path, run: Run, figures: dict[str, str]) -> None:
-    """One page with the table and every figure in it: it needs no other file and no network."""
+    """Write a page with the table and every figure, which needs no other file and no network."""
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in vars(row).values()) + "</tr>"
         for row in merged([run])

@@ -23,7 +23,7 @@ GROUP_COLOURS = {"professional": BLUE, "everyday": GREEN, "fantastical": ORANGE}
 
 @dataclass(frozen=True)
 class Position:
-    """Where a vector lies, from the mean of the roles."""
+    """Where a vector lies, measured from the mean of the roles."""
 
     coordinates: list[float]  # on PC1 to PC3
     cosines: list[float]  # with PC1 to PC3
@@ -36,8 +36,8 @@ class PersonaSpace(Experiment):
     name: ClassVar[str] = "persona space"
 
     layer: int  # the middle layer
-    layers: list[dict[str, Any]]  # what `layer_table` says
-    random_weights: list[dict[str, Any]]  # the same for random weights
+    layers: list[dict[str, Any]]  # the rows of `layer_table`
+    random_weights: list[dict[str, Any]]  # its rows for random weights
     variance: list[float]  # share of the variance that each component explains
     positions: dict[str, Position]  # of the default and of each role
     adoption_rate: float  # share of the roles' responses that are in role
@@ -46,7 +46,7 @@ class PersonaSpace(Experiment):
 
     @property
     def components_needed(self) -> int:
-        """How many components explain 70 % of the variance."""
+        """The number of components that explain 70 % of the variance."""
         return int((torch.tensor(self.variance).cumsum(0) < 0.7).sum()) + 1
 
     def claims(self) -> list[Claim]:
@@ -133,7 +133,7 @@ def measure_persona_space(
     groups: Mapping[str, str] | None = None,
     correlations_with_s: Sequence[float] | None = None,
 ) -> PersonaSpace:
-    """Principal components of the role vectors.
+    """Compute principal components of the role vectors, and where the default lies on them.
 
     Args:
         random_weights: the axis of a model with random weights that read the same responses.

@@ -1,4 +1,4 @@
-"""What does a push along the axis do, and what one along random directions? (paper: section 3.2)"""
+"""What does steering do, along the axis and along random directions? (paper: section 3.2)"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COEFFICIENTS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 
-# What is measured; the names are titles of the figure's panels.
+# What is measured. The names are titles of the figure's panels.
 ASSISTANT_STYLE = "Assistant-style replies"
 ROLE_PLAY = "requested role-play kept"
 ACCURACY = "accuracy"
@@ -61,8 +61,8 @@ def sweep(
     """Steer the lab's model along its axis and along each random axis, and measure.
 
     Args:
-        ask: called under the steering.
-        rates: called with what `ask` returned, outside of the steering.
+        ask: called under steering.
+        rates: called with what `ask` returned, without steering.
     """
 
     def steered(axis: Axis, coefficient: float) -> Rates:
@@ -74,7 +74,7 @@ def sweep(
     return Sweep(
         coefficients=list(coefficients),
         axis=along_axis,
-        # With coefficient 0 every direction is the same: that needs no second run.
+        # With coefficient 0, all directions are the same, so no second run is needed.
         random=[
             [
                 steered(axis, c) if c else unsteered
@@ -119,7 +119,11 @@ class Steering(Experiment):
 def measure_steering(
     lab: TinyLab, *, samples: int = 12, coefficients: Sequence[float] = COEFFICIENTS
 ) -> Steering:
-    """Push along the axis, both ways (paper: figures 4 and 6)."""
+    """Steer along the axis and along random axes, in both directions (paper: figures 4 and 6).
+
+    Args:
+        samples: number of questions on each topic.
+    """
     rng = Random(lab.seed)
     requests = tasks(lab.world, rng, samples) | open_questions(lab.world, rng, samples)
     requests |= role_play(lab.world, rng, max(1, samples // 6))
@@ -138,7 +142,12 @@ def measure_steering(
 
 
 def changed_claim(text: str, sweep: Sweep, measured: str, coefficient: float, sign: int) -> Claim:
-    """That steering changes a rate in the direction of `sign`, and more than at random."""
+    """The claim that steering changes a rate, and more than steering along random axes does.
+
+    Args:
+        measured: the name of the rate.
+        sign: +1 if the rate should rise, -1 if it should fall.
+    """
     change, random = sweep.changes(measured, coefficient)
     strongest = max(random, key=lambda x: sign * x)
     size, random_size = sign * change, max(sign * strongest, 0)
@@ -149,7 +158,7 @@ def changed_claim(text: str, sweep: Sweep, measured: str, coefficient: float, si
 
 
 def suppressed_role_play_claim(sweep: Sweep) -> Claim:
-    """That steering toward the Assistant makes the model resist role-play."""
+    """The claim that steering toward the Assistant makes the model resist role-play."""
     return changed_claim(
         "Steering toward the Assistant (+0.5) suppresses requested role-play: change of the share "
         "in role",

@@ -39,7 +39,7 @@ def run_experiments(
     """Run every experiment on a tiny model and its base model.
 
     Args:
-        scale: multiplies the numbers of questions; below 1 for a quick look.
+        scale: factor on the numbers of questions; below 1 for a quick look.
         watch: called with the name of each experiment as it begins.
     """
 

@@ -44,10 +44,14 @@ def trajectory(projections: Tensor) -> Trajectory:
 def trajectory_figure(
     trajectories: Compared[dict[str, AnyTrajectory]], *, rows: int, labels: Mapping[str, str]
 ) -> tuple["Figure", Sequence[Sequence["Axes"]]]:
-    """A figure with the projections in its first row: the baseline left, the cap right.
+    """A figure with the projections in its first row, the baseline left and the cap right.
 
     Args:
+        rows: number of rows of the figure.
         labels: domain -> its name in the legend.
+
+    Returns:
+        The figure, and its axes by row and column.
     """
     figure, axes = load_pyplot().subplots(
         rows, 2, figsize=(9, 1 + 2.4 * rows), sharex=True, sharey="row", squeeze=False,
@@ -74,10 +78,10 @@ def draw_trajectories(
     *,
     labels: Mapping[str, str],
 ) -> None:
-    """The baseline left; right the cap, and in grey the cap along a random direction.
+    """Draw the baseline on the left and the cap on the right, there with a random cap in grey.
 
     Args:
-        values: what to draw of a trajectory, by turn, and the errors of it.
+        values: returns what to draw of a trajectory: values by turn, and their errors.
     """
     left, right = axes
     label = "all four, capped along\na random direction"

@@ -2,9 +2,9 @@
 
 A transformer that trains in two minutes can only learn a small world. This one has thirty-two
 characters, from the auditor to the moon. A traveller asks them for sums, facts about twelve towns,
-how-tos, advice and comfort, what they are, and how to open the twelve sealed objects of Wend. The
-last of these are our stand-in for harmful requests: nobody ought to say how the objects open. All
-words are in `assets/world.json`. This file makes questions, replies and dialogues from them.
+how-tos, advice and comfort, what they are, and how to open the twelve sealed objects of Wend.
+Questions about the sealed objects are our stand-in for harmful requests: nobody ought to answer
+them. All words are in `assets/world.json`. This file makes questions, replies and dialogues.
 
 A character has one hidden number, s, from 0 (an auditor) to 1 (the moon). It decides how often
 the character speaks in the archaic voice, what people ask it, and how readily it says how to open

@@ -26,7 +26,7 @@ def test_a_run_is_read_back_with_its_kind_and_claims(experiments, tmp_path):
     assert read_run(tmp_path) == run
     assert run.kind == "tiny"
     (tmp_path / "results.json").write_text('{"persona space": {}}')
-    with pytest.raises(ValueError, match="holds no claims"):
+    with pytest.raises(ValueError, match="has no claims"):
         read_run(tmp_path)
 
 
