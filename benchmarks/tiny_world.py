@@ -1,10 +1,9 @@
-"""Every claim about the tiny world, measured on several seeds and on two controls.
+"""The table of the tiny world, for several training seeds and two controls.
 
     python benchmarks/tiny_world.py            # 13 minutes on two cores
 
-Trains with `train_tiny.py` each model that is not yet in the folder, and measures it. The controls
-are a model with random weights, and a model of a world in which who speaks does not decide what is
-asked.
+`train_tiny.py` trains each model that is not yet in the folder, and measures it. The controls are a
+model with random weights, and a model of a world in which any topic is asked of any character.
 
 Writes to out/tiny-world/: report.json, and a folder for each model.
 """
