@@ -15,7 +15,7 @@ TEMPLATE = """\
 
 @pytest.fixture(autouse=True)
 def threads(request):
-    """One thread for the fast tests: their tensors are so small that two would only wait."""
+    """One thread for the fast tests: their tensors are so small that two threads would wait."""
     before = torch.get_num_threads()
     torch.set_num_threads(before if request.node.get_closest_marker("slow") else 1)
     yield
@@ -30,7 +30,7 @@ CHATML = (
 
 @pytest.fixture
 def tokenizer():
-    """Every byte is a token, and so are a few pairs; a chat format of four special tokens."""
+    """A tokenizer with a token for every byte and a few merges, and four special chat tokens."""
     merges = [b"th", b"the", b"an", b"in", b"er"]
     ranks = {bytes([b]): b for b in range(256)} | {m: 256 + i for i, m in enumerate(merges)}
     special = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -73,7 +73,7 @@ def corpus():
 
 @pytest.fixture(scope="session")
 def byte_tokenizer():
-    """What tokenizer.json and tokenizer_config.json hold: byte-level, 270 tokens, ChatML."""
+    """The contents of tokenizer.json and tokenizer_config.json: byte-level, 270 tokens, ChatML."""
     tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -92,8 +92,8 @@ def byte_tokenizer():
 
 @pytest.fixture
 def hugging(tmp_path, byte_tokenizer):
-    """Makes tiny random models of any family, as transformers saves them: (model, folder)."""
-    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+    """A function that saves a tiny random model of a family with transformers: (model, folder)."""
+    transformers = pytest.importorskip("transformers", reason="pip install -e '.[dev]'")
 
     def make(family, seed=0, max_shard_size="1GB", **changes):
         numbers = {
@@ -119,7 +119,7 @@ def hugging(tmp_path, byte_tokenizer):
     return make
 
 
-# Hugging Face's names in this file's order; GGUF's are written out beside them.
+# GGUF's names in a block -> Hugging Face's names.
 GGUF_BLOCK = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -129,7 +129,7 @@ GGUF_BLOCK = {
 
 
 def _write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **changes):
-    """The model as llama.cpp's converter would write it, query and key rows permuted."""
+    """Write a model as llama.cpp's converter does, with permuted rows of queries and keys."""
     import gguf
 
     c = model.config
@@ -180,6 +180,6 @@ def _write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **chang
 
 @pytest.fixture
 def write_gguf():
-    """Writes a model and its tokenizer as a GGUF file: `write_gguf(path, model, tokenizer)`."""
+    """A function that writes a GGUF file: `write_gguf(path, model, tokenizer)`."""
     pytest.importorskip("gguf", reason="pip install 'minaxis[open]'")
     return _write_gguf

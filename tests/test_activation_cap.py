@@ -49,7 +49,7 @@ def test_capping_lifts_rows_to_tau_and_changes_nothing_else(cap):
         want, gap = exact(h, v, tau)
         assert y.shape == h.shape
         assert y.dtype == h.dtype
-        # What rounding allows, for a row of this length: of the result, and of the arithmetic.
+        # How much rounding can change a row of this length, in the result and in the arithmetic.
         wide = torch.promote_types(h.dtype, torch.float32)
         size = h.double().norm(dim=-1) + gap
         slack = size * (ROUNDING[h.dtype] + 16 * ROUNDING[wide]) + torch.finfo(h.dtype).tiny
@@ -57,7 +57,7 @@ def test_capping_lifts_rows_to_tau_and_changes_nothing_else(cap):
         slack = slack + gap * abs(v.double().square().sum() - 1)
         assert (y.double() @ v.double() >= tau - slack).all()
         assert ((y.double() - want).norm(dim=-1) <= slack).all()
-        clear = h.double() @ v.double() >= tau + slack  # not a matter of rounding
+        clear = h.double() @ v.double() >= tau + slack  # rows far above tau
         assert torch.equal(y[clear], h[clear])
 
 
@@ -78,13 +78,13 @@ def test_on_a_device_without_the_operator_the_formula_runs(monkeypatch):
     assert torch.autograd.gradcheck(mx.cap, (h, v, torch.tensor(0.1, dtype=torch.float64)))
 
 
-def test_the_part_orthogonal_to_v_stays():
+def test_capping_does_not_change_the_part_orthogonal_to_v():
     g = torch.Generator().manual_seed(1)
     h, v = torch.randn(500, 64, generator=g, dtype=torch.float64), unit(64, g).double()
     v = v / v.norm()
     change = mx.cap(h, v, 0.5) - h
-    along = (change @ v)[:, None] * v
-    torch.testing.assert_close(change, along, rtol=0, atol=1e-15)
+    parallel = (change @ v)[:, None] * v
+    torch.testing.assert_close(change, parallel, rtol=0, atol=1e-15)
     assert (change @ v > 0.1).any()
 
 
@@ -127,7 +127,7 @@ def test_cap_leaves_its_argument_alone_and_cap__returns_it():
     assert h.equal(y)
 
 
-def test_in_place_works_on_a_tensor_that_is_not_contiguous():
+def test_capping_in_place_works_on_a_tensor_that_is_not_contiguous():
     whole, v = torch.randn(6, 20, 4), unit(20)
     h = whole.transpose(1, 2)[::2]  # (3, 4, 20)
     want, others = mx.cap(h, v, 3.0), whole[1::2].clone()
@@ -144,13 +144,13 @@ def test_in_place_works_on_a_tensor_that_is_not_contiguous():
         (torch.ones(3, 4), torch.ones(4), torch.zeros(3), r"one number, got .* shape \(3,\)"),
     ],
 )
-def test_arguments_that_do_not_fit_say_so(h, v, tau, message):
+def test_arguments_of_wrong_shape_or_dtype_are_refused(h, v, tau, message):
     for cap in (mx.cap, mx.cap_):
         with pytest.raises(ValueError, match=message):
             cap(h, v, tau)
 
 
-def test_in_place_refuses_where_a_gradient_would_be_lost():
+def test_capping_in_place_is_refused_where_a_gradient_would_be_lost():
     h, v = torch.randn(3, 8, requires_grad=True), unit(8)
     with pytest.raises(ValueError, match="no gradient"):
         mx.cap_(h, v, 0.0)
@@ -159,7 +159,7 @@ def test_in_place_refuses_where_a_gradient_would_be_lost():
     torch.testing.assert_close(h @ v, torch.full((3,), 100.0))
 
 
-def test_autocast_does_not_touch_the_arithmetic():
+def test_autocast_does_not_change_the_arithmetic_of_a_cap():
     h, v = torch.randn(64, 2048, requires_grad=True), unit(2048)
     want = mx.cap(h, v, 1.0)
     with torch.autocast("cpu", torch.bfloat16):
@@ -181,7 +181,7 @@ def axis_of(model, generator):
     return mx.Axis(vectors=vectors, projections=torch.randn(50, layers, generator=generator) * 0.02)
 
 
-def test_capping_floors_every_token_and_not_a_layer_more(tiny):
+def test_capping_lifts_every_token_at_the_capped_layer_and_at_no_other(tiny):
     axis = axis_of(tiny, torch.Generator().manual_seed(6))
     ids = torch.arange(24).view(2, 12)
     with mx.capture(tiny) as before, torch.no_grad():
@@ -205,7 +205,7 @@ def test_capping_lets_gradients_through(tiny):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in tiny.parameters())
 
 
-def test_a_capped_step_with_a_cache_equals_the_whole_at_once(tiny):
+def test_capping_with_a_cache_equals_capping_the_whole_text_at_once(tiny):
     axis = axis_of(tiny, torch.Generator().manual_seed(8))
     ids = torch.arange(24).view(2, 12)
     with torch.no_grad(), mx.capping(tiny, axis, layers=[0, 1, 2]):

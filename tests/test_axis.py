@@ -45,11 +45,11 @@ def test_a_planted_axis_is_recovered_with_its_sign():
     )
 
 
-def test_roles_come_out_in_their_planted_order():
+def test_roles_project_in_their_planted_order():
     axis = fit_axis(planted()[0])
-    along = axis.project(axis.role_vectors[:, 1], 1)
-    assert along.argsort(descending=True).tolist() == list(range(8))
-    assert (axis.project(axis.default[1], 1) > along).all()
+    projections = axis.project(axis.role_vectors[:, 1], 1)
+    assert projections.argsort(descending=True).tolist() == list(range(8))
+    assert (axis.project(axis.default[1], 1) > projections).all()
 
 
 def test_components_are_turned_toward_the_assistant():
@@ -76,7 +76,7 @@ def test_projection_is_on_the_unit_axis_not_centred_not_a_cosine():
     assert axis.project(torch.tensor([10.0, 5.0]), 0).item() == pytest.approx(10.0)
 
 
-def test_thresholds_are_percentiles_of_all_responses_each_layer_by_itself():
+def test_thresholds_are_percentiles_of_all_responses_at_each_layer():
     axis = fit_axis(planted()[0])
     assert axis.projections.shape == (9 * 16, L)
     floor = axis.thresholds(75)
@@ -88,7 +88,7 @@ def test_thresholds_are_percentiles_of_all_responses_each_layer_by_itself():
         axis.thresholds(101)
 
 
-def test_halves_agree_where_there_is_an_axis_and_not_where_there_is_none():
+def test_split_halves_agree_only_where_there_is_an_axis():
     axis = fit_axis(planted()[0])
     assert (axis.split_half > 0.95).all()
     assert (axis.split_questions > 0.95).all()
@@ -97,7 +97,7 @@ def test_halves_agree_where_there_is_an_axis_and_not_where_there_is_none():
     assert agreement.mean() < 0.9
 
 
-def test_halves_over_questions_see_a_default_that_depends_on_the_question():
+def test_halves_that_share_no_question_disagree_if_the_default_depends_on_the_question():
     rollouts, _ = planted()
     g = torch.Generator().manual_seed(1)
     moods = 3 * torch.randn(len(QUESTIONS), L, D, generator=g)  # one for each question
@@ -120,7 +120,7 @@ def test_only_responses_in_role_make_a_role_vector():
     assert len(axis.projections) == 9 * 16  # the calibration is not filtered
 
 
-def test_empty_responses_count_for_nothing():
+def test_empty_responses_are_left_out():
     rollouts, hidden = planted()
     for role in rollouts:
         rollouts[role]["responses"][5]["ids"] = []
@@ -140,14 +140,14 @@ def test_the_position_decides_which_activation_is_used():
         fit_axis(rollouts, position="end")
 
 
-def test_without_roles_in_role_there_is_no_axis():
+def test_no_axis_is_fitted_without_responses_in_role():
     rollouts, _ = planted()
     none = {r: torch.zeros(16, dtype=torch.bool) for r in rollouts if r != "default"}
     with pytest.raises(ValueError, match="1 of 9 roles, default included"):
         fit_axis(rollouts, none)
 
 
-def test_rank_counts_the_roles_further_along():
+def test_the_rank_counts_the_roles_closer_to_the_assistant():
     axis = fit_axis(planted()[0])
     unit = axis.unit()[0]
     assert rank_and_zscore(axis, unit, 0)[0] == 1
@@ -194,7 +194,7 @@ def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path):
             Axis.load(tmp_path / name)
 
 
-def test_a_damaged_or_foreign_file_is_named(tmp_path):
+def test_a_damaged_or_foreign_axis_file_is_refused(tmp_path):
     axis = fit_axis(planted()[0])
     axis.save(tmp_path / "a.pt")
     data = (tmp_path / "a.pt").read_bytes()
@@ -211,7 +211,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path):
             Axis.load(tmp_path / name)
 
 
-def test_an_axis_of_another_model_names_both(tiny):
+def test_the_error_on_an_axis_of_another_model_names_both(tiny):
     with pytest.raises(ValueError, match=r"belongs to planted \(3 layers, width 32\), .* random"):
         fit_axis(planted()[0]).check(tiny)
     Axis(vectors=torch.ones(3, 24)).check(tiny)  # a file that does not say, but fits

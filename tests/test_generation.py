@@ -21,7 +21,7 @@ def slow_greedy(model, prompt, steps):
     return ids[len(prompt) :]
 
 
-def test_greedy_equals_recomputing_everything_for_every_token(tiny, tokenizer):
+def test_greedy_replies_equal_those_without_a_cache_or_a_batch(tiny, tokenizer):
     tokenizer.stop = []
     answers = generate(tiny, tokenizer, PROMPTS, greedy(20))
     assert answers == [slow_greedy(tiny, p, 20) for p in PROMPTS]
@@ -49,12 +49,12 @@ def test_the_same_seed_gives_the_same_answers_in_batches_of_any_size(tiny, token
 
 
 def test_tokens_stream_in_order(tiny, tokenizer):
-    heard = {i: [] for i in range(len(PROMPTS))}
+    streamed = {i: [] for i in range(len(PROMPTS))}
     answers = generate(
         tiny, tokenizer, PROMPTS, SamplingParams(max_new_tokens=8),
-        on_token=lambda i, t: heard[i].append(t),
+        on_token=lambda i, t: streamed[i].append(t),
     )  # fmt: skip
-    assert [heard[i] for i in range(len(PROMPTS))] == answers
+    assert [streamed[i] for i in range(len(PROMPTS))] == answers
 
 
 def test_decode_ends_with_a_pass_that_reads_the_last_token(tiny):
@@ -74,7 +74,7 @@ def test_sampling_follows_the_nucleus():
     torch.testing.assert_close(share, torch.tensor([0, 4, 3, 2, 0]) / 9, atol=1e-3, rtol=0)
 
 
-def test_temperature_sharpens():
+def test_a_lower_temperature_makes_the_distribution_sharper():
     logits = torch.tensor([1.0, 0.0]).expand(1000, -1)
     uniform = (torch.arange(1000) + 0.5) / 1000
     for temperature in (0.5, 1.0, 2.0):

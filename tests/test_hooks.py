@@ -57,7 +57,7 @@ def test_only_own_hooks_are_removed_and_also_after_an_exception(tiny):
     assert torch.equal(tiny(IDS), before)
 
 
-def test_an_exception_in_the_edit_itself_leaves_nothing_behind(tiny):
+def test_an_exception_in_an_edit_leaves_no_hook_behind(tiny):
     with pytest.raises(RuntimeError, match="inside"), edit(tiny, {1: lambda h: fail()}):
         tiny(IDS)
     assert hooks_on(tiny) == 0
@@ -67,7 +67,7 @@ def fail():
     raise RuntimeError("inside")
 
 
-def test_a_registration_that_fails_half_way_leaves_nothing_behind(tiny, monkeypatch):
+def test_a_registration_that_fails_half_way_leaves_no_hook_behind(tiny, monkeypatch):
     before = tiny(IDS)
     monkeypatch.setattr(tiny.model.layers[2], "register_forward_hook", lambda h: fail())
     with pytest.raises(RuntimeError, match="inside"), edit(tiny, {0: torch.neg, 2: torch.neg}):
@@ -77,7 +77,7 @@ def test_a_registration_that_fails_half_way_leaves_nothing_behind(tiny, monkeypa
 
 
 @pytest.mark.parametrize("layer", [3, -1, 1.0, True])
-def test_a_layer_out_of_range_names_the_range_and_registers_nothing(tiny, layer):
+def test_a_layer_out_of_range_is_an_error_that_names_the_range_before_any_hook(tiny, layer):
     with (
         pytest.raises(ValueError, match=r"out of range: this model has 3 layers \(0 to 2\)"),
         edit(tiny, {0: torch.neg, layer: torch.neg}),
@@ -101,6 +101,6 @@ def test_a_tuple_output_keeps_its_other_parts():
     assert torch.equal(seen[0], x * 3)
 
 
-def test_a_model_without_a_known_list_of_blocks_says_how_to_pass_one():
+def test_the_error_on_a_model_without_known_blocks_says_how_to_pass_them():
     with pytest.raises(ValueError, match="blocks="):
         find_blocks(nn.Linear(2, 2))

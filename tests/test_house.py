@@ -1,4 +1,4 @@
-"""How the package is built: which file may import which, and what hides what."""
+"""The structure of the package: imports between files, and names that hide modules."""
 
 import ast
 import types
@@ -21,7 +21,7 @@ def modules():
 def imports():
     """Module -> the modules of the package that it imports, inside functions too."""
     names = modules()
-    found = {}
+    imported = {}
     for name, path in names.items():
         targets = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -29,11 +29,11 @@ def imports():
                 targets |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
             elif isinstance(node, ast.Import):
                 targets |= {a.name for a in node.names}
-        found[name] = targets & names.keys()
-    return found
+        imported[name] = targets & names.keys()
+    return imported
 
 
-def test_no_two_files_import_each_other_not_even_by_way_of_others():
+def test_no_two_files_import_each_other_directly_or_through_other_files():
     graph, finished = imports(), set()
     assert graph["minaxis.rollouts"] >= {"minaxis.generation", "minaxis.hooks"}
 
@@ -48,7 +48,7 @@ def test_no_two_files_import_each_other_not_even_by_way_of_others():
         visit(name, [])
 
 
-def test_the_axis_needs_no_code_that_collects():
+def test_the_axis_does_not_import_code_that_collects_rollouts():
     graph = imports()
     reached, todo = set(), ["minaxis.axis"]
     while todo:
@@ -59,7 +59,7 @@ def test_the_axis_needs_no_code_that_collects():
     assert not reached & {"minaxis.rollouts", "minaxis.generation", "minaxis.judging"}
 
 
-def test_no_module_is_hidden_by_a_function_of_its_name():
+def test_no_function_hides_a_module_of_the_same_name():
     for name in modules():
         package, _, module = name.rpartition(".")
         owner = __import__(package, fromlist=["x"])

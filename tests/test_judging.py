@@ -10,7 +10,7 @@ ROLES = {"default": ["", "Respond as yourself.", "You are."], "moon": ["You are 
 QUESTIONS = ["Who are you?", "What now?"]
 
 
-def test_likelihood_is_what_generation_saw(tiny, tokenizer):
+def test_response_logprob_equals_the_log_probabilities_seen_in_generation(tiny, tokenizer):
     rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=9))
     for role in rollouts:
         responses = rollouts[role]["responses"]
@@ -20,13 +20,13 @@ def test_likelihood_is_what_generation_saw(tiny, tokenizer):
     assert response_logprob(tiny, [[1]], [[]]).isnan().all()
 
 
-def test_a_score_is_the_gain_from_the_roles_prompt(tiny, tokenizer):
+def test_a_score_is_how_much_likelier_the_roles_prompt_makes_a_response(tiny, tokenizer):
     rollouts = collect(tiny, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=9))
     scores, threshold = judge(tiny, tokenizer, rollouts)
     assert scores.keys() == {"moon", "sun"}
-    said = rollouts["moon"]["responses"][1]
-    under = [prompt_ids(tokenizer, {**said, "system": s}) for s in (said["system"], "")]
-    with_role, without = response_logprob(tiny, under, [said["ids"]] * 2)
+    response = rollouts["moon"]["responses"][1]
+    under = [prompt_ids(tokenizer, {**response, "system": s}) for s in (response["system"], "")]
+    with_role, without = response_logprob(tiny, under, [response["ids"]] * 2)
     torch.testing.assert_close(scores["moon"][1], with_role - without)
     assert isinstance(threshold, float)
 

@@ -34,7 +34,7 @@ def test_a_padded_batch_equals_its_rows_alone(tiny):
 
 
 @torch.no_grad()
-def test_padding_does_not_leak(tiny):
+def test_what_the_padding_contains_does_not_change_the_logits(tiny):
     ids, padding = pad_left(PROMPTS, "cpu")
     other = ids.clone()
     other[1, :5] = 99
@@ -44,7 +44,7 @@ def test_padding_does_not_leak(tiny):
 
 
 @torch.no_grad()
-def test_rows_that_stay_in_the_cache_go_on_as_before(tiny):
+def test_rows_that_stay_in_the_cache_continue_as_before(tiny):
     ids, padding = pad_left(PROMPTS, "cpu")
     expected = tiny(ids, padding=padding)[:, -1]
     cache = KVCache(tiny.config, 3, 7)
@@ -72,7 +72,7 @@ def test_rotation_depends_on_the_distance_alone(tiny):
     assert not torch.isclose(score(7, 3), score(7, 4))
 
 
-def test_a_context_that_is_full_says_what_to_do(tiny):
+def test_the_error_on_a_full_context_says_what_to_do(tiny):
     with pytest.raises(ValueError, match=r"257 tokens do not fit into .* holds 256"):
         tiny(torch.zeros(1, 257, dtype=torch.long))
     cache = KVCache(tiny.config, 1, 3)
@@ -82,7 +82,7 @@ def test_a_context_that_is_full_says_what_to_do(tiny):
 
 
 @torch.no_grad()
-def test_tied_and_untied_output(tiny):
+def test_a_tied_output_matrix_is_the_embedding(tiny):
     assert "lm_head.weight" in dict(tiny.named_parameters())
     tied = Transformer(replace(tiny.config, tie_word_embeddings=True))
     assert "lm_head.weight" not in dict(tied.named_parameters())
@@ -90,7 +90,7 @@ def test_tied_and_untied_output(tiny):
     assert torch.equal(tied.lm_head.weight, tied.model.embed_tokens.weight)
 
 
-def test_a_config_that_cannot_be_is_refused(tiny):
+def test_an_impossible_config_is_refused(tiny):
     with pytest.raises(ValueError, match="multiple of num_key_value_heads"):
         replace(tiny.config, num_key_value_heads=3)
     with pytest.raises(ValueError, match="head_dim must be even"):

@@ -7,7 +7,7 @@ from minaxis import read_questions, read_roles
 QUESTIONS = ["Who are you?", "And the weather?", "What then, and where?"]
 
 
-def test_our_roles_and_questions():
+def test_the_built_in_roles_and_questions_are_complete():
     roles, questions = read_roles(), read_questions()
     assert next(iter(roles)) == "default"
     assert len(roles["default"]) == 5
@@ -51,7 +51,7 @@ def test_the_reference_repositorys_files_are_read(tmp_path):
         ("folder/a.json", '{"instruction": [{"pos": "x"}]}', "no default.json"),
     ],
 )
-def test_a_role_file_of_another_format_is_named(tmp_path, name, text, message):
+def test_a_role_file_of_another_format_is_refused(tmp_path, name, text, message):
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
@@ -70,7 +70,7 @@ def test_a_role_file_of_another_format_is_named(tmp_path, name, text, message):
         ("q.jsonl", "", "no question"),
     ],
 )
-def test_a_question_file_of_another_format_is_named(tmp_path, name, text, message):
+def test_a_question_file_of_another_format_is_refused(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_questions(tmp_path / name)

@@ -34,7 +34,7 @@ def same(a, b):
     )
 
 
-def test_one_pass_gives_what_a_second_forward_pass_gives(tiny, tokenizer):
+def test_collect_gives_the_same_activations_as_replay(tiny, tokenizer):
     tokenizer.stop = list(range(0, 265, 12))  # responses of many lengths, a few of them empty
     rollouts = collected(tiny, tokenizer, batch_size=16)
     lengths = [len(r["ids"]) for role in rollouts for r in rollouts[role]["responses"]]
@@ -49,7 +49,7 @@ def test_the_mean_is_over_the_response_alone(tiny, tokenizer):
     """Counted out by hand for one response, from the logits up."""
     rollouts = collected(tiny, tokenizer)
     moon = rollouts["moon"]
-    said = moon["responses"][1]
+    response = moon["responses"][1]
     prompt = encode_chat(
         tokenizer,
         [
@@ -58,12 +58,12 @@ def test_the_mean_is_over_the_response_alone(tiny, tokenizer):
         ],
     )
     with torch.no_grad(), capture(tiny) as seen:
-        logits = tiny(torch.tensor([prompt + said["ids"]]))[0]
+        logits = tiny(torch.tensor([prompt + response["ids"]]))[0]
     n = len(prompt)
     torch.testing.assert_close(moon["mean"][1, 2], seen[2][0, n:].mean(0))
     torch.testing.assert_close(moon["prompt_end"][1, 2], seen[2][0, n - 1])
     torch.testing.assert_close(moon["norm"][1, 2], seen[2][0, n:].norm(dim=-1).mean())
-    chosen = logits[n - 1 : -1].log_softmax(-1)[range(len(said["ids"])), said["ids"]]
+    chosen = logits[n - 1 : -1].log_softmax(-1)[range(len(response["ids"])), response["ids"]]
     torch.testing.assert_close(moon["logprob"][1], chosen.mean())
 
 
@@ -80,7 +80,9 @@ def test_a_batch_of_one_equals_its_row_in_a_batch_of_64(tiny, tokenizer):
             torch.testing.assert_close(alone[key][0], together[key][i])
 
 
-def test_both_ways_to_the_activations_agree_also_where_a_response_is_empty(tiny, tokenizer):
+def test_one_pass_and_two_passes_give_the_same_activations_also_for_empty_responses(
+    tiny, tokenizer
+):
     prompts = [[(7 * i + j) % 250 for j in range(3 + i % 9)] for i in range(20)]
     noise, sampling = row_noise(0, 20, 12), SamplingParams(max_new_tokens=12)
     stop = list(range(0, 265, 9))
@@ -101,7 +103,9 @@ def test_responses_come_back_in_the_order_of_their_prompts(tiny, tokenizer):
         torch.testing.assert_close(alone["mean"][0], many["mean"][i])
 
 
-def test_an_interrupted_run_continues_to_the_same_bits(tiny, tokenizer, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_and_ends_with_the_same_bits(
+    tiny, tokenizer, tmp_path, monkeypatch
+):
     whole = collected(tiny, tokenizer)
     groups = 0
 
@@ -125,20 +129,20 @@ def test_an_interrupted_run_continues_to_the_same_bits(tiny, tokenizer, tmp_path
     assert same(whole, collected(tiny, tokenizer, folder=tmp_path))
 
 
-def test_a_lost_role_is_made_again_to_the_same_bits(tiny, tokenizer, tmp_path):
+def test_a_deleted_role_is_collected_again_with_the_same_bits(tiny, tokenizer, tmp_path):
     whole = collected(tiny, tokenizer, folder=tmp_path)
     before = {role: whole[role] for role in whole}
     (tmp_path / "baker.pt").unlink()
     assert same(before, collected(tiny, tokenizer, folder=tmp_path))
 
 
-def test_other_settings_do_not_mix_into_the_same_folder(tiny, tokenizer, tmp_path):
+def test_rollouts_of_other_settings_are_not_mixed_in_one_folder(tiny, tokenizer, tmp_path):
     collected(tiny, tokenizer, folder=tmp_path)
     with pytest.raises(ValueError, match="made with another sampling, seed"):
         collected(tiny, tokenizer, folder=tmp_path, seed=1, max_new_tokens=11)
 
 
-def test_a_role_answers_alike_whatever_the_other_roles_are(tiny, tokenizer):
+def test_the_responses_of_a_role_do_not_depend_on_the_other_roles(tiny, tokenizer):
     all_roles = collected(tiny, tokenizer)
     fewer = {r: ROLES[r] for r in ("default", "ghost")}
     two = collected(tiny, tokenizer, roles=fewer)
@@ -167,7 +171,9 @@ def test_the_models_name_is_filled_in(tiny, tokenizer):
         (ROLES, ["long " * 60], "would exceed the context of 256"),
     ],
 )
-def test_what_cannot_be_collected_is_refused(tiny, tokenizer, roles, questions, message, tmp_path):
+def test_collect_refuses_impossible_roles_and_questions(
+    tiny, tokenizer, roles, questions, message, tmp_path
+):
     folder = tmp_path / "new"
     with pytest.raises(ValueError, match=message):
         collect(tiny, tokenizer, roles, questions, folder=folder)

@@ -16,7 +16,7 @@ def axis():
 
 
 @torch.no_grad()
-def test_the_push_is_c_mean_norms_along_the_unit_axis_at_every_token(tiny, axis):
+def test_steering_adds_c_mean_norms_along_the_unit_axis_at_every_token(tiny, axis):
     with capture(tiny) as baseline:
         tiny(IDS)
     for c in (-0.5, 0.25):
@@ -44,14 +44,14 @@ def test_steering_reaches_generated_tokens_also_with_a_cache(tiny, tokenizer, ax
     assert answer != generate(tiny, tokenizer, [[1, 2, 3]], sampling)[0]
 
 
-def test_opposite_pushes_cancel(tiny, axis):
+def test_steering_in_opposite_directions_cancels(tiny, axis):
     before = tiny(IDS)
     with steering(tiny, axis, 0.5), steering(tiny, axis, -0.5):
         torch.testing.assert_close(tiny(IDS), before)
     assert torch.equal(tiny(IDS), before)
 
 
-def test_what_cannot_be_steered_is_refused_before_any_hook(tiny, axis):
+def test_steering_refuses_an_axis_or_layer_that_does_not_fit_before_any_hook(tiny, axis):
     bare = Axis(vectors=torch.ones(3, 24))
     with pytest.raises(ValueError, match="no norms"), steering(tiny, bare, 1.0):
         pass

@@ -1,7 +1,7 @@
 from minaxis import Tokenizer
 
 
-def test_decoding_gives_the_text_back_and_merges_apply(tokenizer):
+def test_decoding_an_encoded_text_gives_the_text_back(tokenizer):
     for text in ["the other", "in 12 ways", "naïve 日本 👍🏽", " \n\t ", ""]:
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.encode("the") == [257]
@@ -13,7 +13,7 @@ def test_the_string_of_a_special_token_is_ordinary_text(tokenizer):
     assert tokenizer.decode(ids) == "say <|end|> now"
 
 
-def test_a_tokenizer_can_be_made_again_from_its_state(tokenizer):
+def test_a_tokenizer_made_from_the_state_of_another_encodes_alike(tokenizer):
     again = Tokenizer(**tokenizer.state())
     assert again.state() == tokenizer.state()
     assert again.encode("the other thing") == tokenizer.encode("the other thing")

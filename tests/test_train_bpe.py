@@ -2,7 +2,7 @@ from minaxis.loading.byte_level import PATTERNS
 from minaxis.tokenizer import train_bpe
 
 
-def test_bpe_joins_the_commonest_pair_first():
+def test_bpe_merges_the_most_frequent_pair_first():
     ranks = train_bpe(["ab ab ab cd cd ab"], 259, pattern=PATTERNS["gpt-2"])
     assert list(ranks)[256:] == [b"ab", b" ab", b" c"]  # " c" before "cd": equally common
     assert list(ranks.values()) == list(range(259))

@@ -56,11 +56,11 @@ def test_the_readme_links_to_every_chapter():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_fence_is_of_a_kind_that_contributing_explains(page):
+def test_contributing_explains_the_kind_of_every_fence(page):
     text = page.read_text(encoding="utf-8")
     assert text.count("\n```") == 2 * len(FENCE.findall(text)), "a fence is not closed"
     kinds = {name for name, _ in FENCE.findall(text)}
-    # CI runs README and docs: a bash fence elsewhere would only look as if it were run.
+    # CI runs README and docs. A bash fence elsewhere would look as if CI ran it.
     bash = {"bash"} if page == README or page in CHAPTERS else set()
     assert kinds <= {"console", "python", "py", "json", "text", ""} | bash
     explained = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_a_py_block_is_python_and_names_what_exists(block):
         assert hasattr(mx, name), f"mx.{name} does not exist"
 
 
-def test_the_cap_that_is_written_by_hand_makes_the_ghost_refuse(capsys):
+def test_the_cap_in_the_readme_makes_the_ghost_refuse(capsys):
     (block,) = fenced(README, "python")
     exec(block, {})
     uncapped, capped = capsys.readouterr().out.splitlines()
@@ -116,7 +116,7 @@ def numbers(text: str) -> list[str]:
 def test_the_results_in_the_readme_are_those_of_the_results_page():
     shown = [row for row in rows(README) if len(row) == 5 and numbers(row[2])]
     assert len(shown) == 6
-    assert sum("fails" in row[-1] for row in shown) >= 2, "rows that did not hold are among them"
+    assert sum("fails" in row[-1] for row in shown) >= 2, "README shows claims that failed, too"
     full = [row for row in rows(ROOT / "docs/results.md") if len(row) == 5]
     for claim, _, here, control, verdict in shown:
         word = {"holds": "holds", "partly": "partly", "**fails**": "not"}[verdict]

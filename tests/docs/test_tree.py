@@ -1,4 +1,4 @@
-"""The tree that README prints is the tree of files."""
+"""The tree in README is the tree of files."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ CORE = [
 
 
 def printed_tree() -> list[Path]:
-    """Every path of the tree in README, in its order.
+    """Every path of the tree in README, in order.
 
-    A line is a name and a word on it, or several files of the folder above.
+    A line has a name and an explanation, or several files of the folder above.
     """
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"^```\n(minaxis/\n.*?)^```$", text, re.M | re.S)
@@ -25,7 +25,7 @@ def printed_tree() -> list[Path]:
         assert depth <= len(parents), f"{line!r} is in no folder"
         several = [name, *rest.split()]
         if not all(n.endswith(".py") for n in several):
-            assert name == "minaxis/" or rest, f"{name}: no word on it"
+            assert name == "minaxis/" or rest, f"{name}: no explanation"
             several = [name]
         paths += [Path(*parents[:depth], n) for n in several]
         parents = [*parents[:depth], name.rstrip("/")]
@@ -38,7 +38,7 @@ def python_files(folder: Path) -> set[str]:
 
 
 def folders(folder: Path) -> set[str]:
-    """Folders with a file in them: what git removes may stay behind as an empty folder."""
+    """Folders that have a file. A folder whose files git has removed may still exist, empty."""
     return {
         path.name
         for path in folder.iterdir()
@@ -79,7 +79,7 @@ def test_the_core_comes_first_and_in_reading_order():
     assert inside[: len(files)] == files, "files stand before folders"
 
 
-def test_the_core_can_be_read_in_one_sitting():
+def test_the_core_files_are_short_enough_for_one_sitting():
     lines = {name: len((ROOT / "minaxis" / name).read_text().splitlines()) for name in CORE}
     assert max(lines.values()) <= 260, lines
     assert sum(lines.values()) <= 2000, lines

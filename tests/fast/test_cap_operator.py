@@ -38,7 +38,7 @@ def test_many_rows_equal_the_formula(dtype, share):
     assert mx.cap_(h.clone(), v, 0.0).nan_to_num().equal(y.nan_to_num())
 
 
-def test_in_place_moves_no_memory_where_no_row_is_capped():
+def test_capping_in_place_writes_nothing_where_no_row_is_capped():
     h, v = torch.zeros(5000, 1000), unit(1000)  # more than one chunk
     with torch.profiler.profile() as profile:
         mx.cap_(h, v, -1.0)

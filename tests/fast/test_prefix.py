@@ -7,12 +7,12 @@ from minaxis.fast.prefix import find_prefixes, prefill_prefixes
 from minaxis.generation import row_noise
 from minaxis.rollouts import generate_with_activations
 
-SYSTEM = [list(range(40, 70)), list(range(100, 122))]  # two system prompts of other lengths
+SYSTEM = [list(range(40, 70)), list(range(100, 122))]  # two system prompts of different lengths
 ASKED = [[1, 2, 3], [4, 5, 6, 7], [8, 9], [10, 11, 12, 13, 14]]
 PROMPTS = [s + q for s in SYSTEM for q in ASKED]
 
 
-def test_what_prompts_share_is_found():
+def test_the_shared_prefixes_of_prompts_are_recognised():
     prefixes, prefix_index, suffix_length = find_prefixes(PROMPTS)
     assert suffix_length == 5  # the longest question
     assert prefix_index == [prefix_index[0]] * 4 + [prefix_index[4]] * 4
@@ -22,13 +22,13 @@ def test_what_prompts_share_is_found():
     assert sorted(map(len, prefixes)) == [22, 30]
 
 
-def test_prompts_with_nothing_in_common_share_nothing():
+def test_prompts_without_a_common_prefix_share_nothing():
     prefixes, prefix_index, suffix_length = find_prefixes([[1, 2, 3], [4, 5], [6]])
     assert (prefixes, prefix_index, suffix_length) == ([[]], [0, 0, 0], 3)
     assert find_prefixes([[1, 2, 3]]) == ([[]], [0], 3)
 
 
-def test_prompts_that_are_alike_leave_their_last_token():
+def test_equal_prompts_share_all_but_their_last_token():
     assert find_prefixes([[1, 2, 3], [1, 2, 3]]) == ([[1, 2]], [0, 0], 1)
     assert find_prefixes([[1, 2], [1, 2, 3]]) == ([[1, 2]], [0, 0], 1)
 
@@ -43,7 +43,7 @@ def passes(model, prompts, run):
 
 
 @torch.no_grad()
-def test_sharing_reads_fewer_tokens_and_only_where_it_pays(tiny):
+def test_shared_prefixes_are_used_only_if_they_save_tokens(tiny):
     read = passes(tiny, PROMPTS, lambda: prefill_prefixes(tiny, PROMPTS, 1))
     assert read == [2 * 30]  # the prefixes; 8 x 5 tokens are left
     ids, cache, padding = prefill_prefixes(tiny, PROMPTS, 1)

@@ -25,7 +25,7 @@ def test_sampling_from_a_flat_distribution_uses_all_of_it():
     torch.testing.assert_close(share, torch.full((1000,), 1e-3), atol=3e-4, rtol=0)
 
 
-def test_a_wide_nucleus_is_drawn_from_as_if_everything_were_sorted():
+def test_sampling_from_a_wide_nucleus_equals_sampling_from_all_sorted_tokens():
     g = torch.Generator().manual_seed(0)
     scale = torch.linspace(0.1, 6, 64)[:, None]  # nuclei of nearly all tokens, and of a few
     logits, uniform = torch.randn(64, 3000, generator=g) * scale, torch.rand(64, generator=g)
@@ -38,7 +38,7 @@ def test_a_wide_nucleus_is_drawn_from_as_if_everything_were_sorted():
     assert torch.equal(sample(logits, uniform, 1.0, 0.9)[0], index.gather(-1, reached)[:, 0])
 
 
-def test_rows_are_sampled_alike_in_slices_and_alone():
+def test_rows_give_the_same_tokens_together_and_alone():
     g = torch.Generator().manual_seed(0)
     logits, uniform = torch.randn(5, 1 << 19, generator=g) * 8, torch.rand(5, generator=g)
     tokens, logprob = sample(logits, uniform, 0.7, 0.9)  # two rows at a time

@@ -1,4 +1,4 @@
-"""A small Hugging Face folder, written by hand, and what tests do to it."""
+"""A small Hugging Face folder, written by hand, and functions that change it."""
 
 import json
 
@@ -21,7 +21,7 @@ GEMMA = {
 
 @pytest.fixture
 def config_json():
-    """The content of a config.json, by model type."""
+    """A function that returns the content of a config.json for a model type."""
 
     def config_json(model_type):
         more = GEMMA if model_type == "gemma2" else {}
@@ -47,7 +47,7 @@ def folder(tmp_path, byte_tokenizer, write_safetensors):
 
 @pytest.fixture(scope="session")
 def write_safetensors():
-    """Writes tensors by name; `change` edits the header, `pad` makes it longer."""
+    """A function that writes tensors; `change` edits the header, `pad` makes it longer."""
 
     def write_safetensors(path, tensors, change=lambda header: None, pad=0):
         header, data = {"__metadata__": {"format": "pt"}}, b""
@@ -69,7 +69,7 @@ def write_safetensors():
 
 @pytest.fixture(scope="session")
 def edit_json():
-    """Changes some fields of a JSON file."""
+    """A function that changes fields of a JSON file."""
 
     def edit_json(path, **changes):
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -79,7 +79,7 @@ def edit_json():
 
 @pytest.fixture(scope="session")
 def tensors_of():
-    """The weights of a folder by name, as `load` reads them."""
+    """A function that returns the weights of a folder by name, as `load` reads them."""
 
     def tensors_of(folder):
         return dict(load(folder, device="cpu")[0].named_parameters())

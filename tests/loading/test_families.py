@@ -13,7 +13,7 @@ LLAMA3 = {
 }  # fmt: skip
 
 # Odd sizes on purpose: head widths other than D/H; 1, 2 and H key heads; vocabularies that are not
-# multiples of 8. Texts are 48 tokens: longer than the sliding windows and the original context.
+# multiples of 8. Texts have 48 tokens: more than the sliding windows and the original context.
 MODELS = {
     "llama": ("Llama", {}),
     "llama, multi-query, tied": (
@@ -62,7 +62,7 @@ MODELS = {
 
 @pytest.fixture(params=MODELS)
 def pair(request, hugging):
-    """(the transformers model, ours and its tokenizer); every other one is saved in many shards."""
+    """(the transformers model, ours, our tokenizer). Every other model is saved in many shards."""
     family, changes = MODELS[request.param]
     many = list(MODELS).index(request.param) % 2
     theirs, folder = hugging(family, max_shard_size="20KB" if many else "1GB", **changes)
@@ -123,7 +123,7 @@ def test_logits_in_bfloat16_are_as_close_as_transformers(hugging):
 
 
 def test_random_weights_before_training_are_reproducible(pair):
-    """`initialise` works for every family: norms have no effect, biases are zero."""
+    """`initialise` works for every family: norms only normalise, and biases are zero."""
     _, ours, _ = pair
     control = type(ours)(ours.config).initialise(torch.Generator().manual_seed(0))
     again = type(ours)(ours.config).initialise(torch.Generator().manual_seed(0))
@@ -136,7 +136,7 @@ def test_random_weights_before_training_are_reproducible(pair):
 
 
 class Wrapper(nn.Module):
-    """In the place of another module, as LoRA wraps a Linear."""
+    """A module in the place of another module, as LoRA wraps a Linear."""
 
     def __init__(self, inner):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Hugging Face folders: which file says what, and files that contradict each other."""
+"""Hugging Face folders: which file decides what, and files that contradict each other."""
 
 import json
 

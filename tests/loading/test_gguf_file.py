@@ -1,4 +1,4 @@
-"""GGUF files: the model that one gives, and files that do not fit."""
+"""GGUF files: the model that a file gives, and files that are unsupported or inconsistent."""
 
 import struct
 
@@ -56,7 +56,7 @@ def test_weights_have_the_requested_dtype(tiny, tokenizer, tmp_path, write_gguf)
         ({"attention.head_count": 3}, "multiple of num_key_value_heads"),
     ],
 )
-def test_a_file_that_does_not_fit_is_an_error_that_says_why(
+def test_an_unsupported_or_inconsistent_file_is_an_error_that_says_why(
     tiny, tokenizer, tmp_path, how, message, write_gguf
 ):
     path = write_gguf(tmp_path / "m.gguf", tiny, tokenizer, **how)
@@ -76,7 +76,7 @@ def test_a_truncated_file_is_an_error_wherever_it_is_cut(tiny, tokenizer, tmp_pa
         load(cut, device="cpu")
 
 
-def test_a_type_that_cannot_be_dequantised_is_an_error_that_names_it(
+def test_a_tensor_type_that_cannot_be_dequantised_is_an_error_that_names_it(
     tiny, tokenizer, tmp_path, monkeypatch, write_gguf
 ):
     path = write_gguf(tmp_path / "m.gguf", tiny, tokenizer)

@@ -1,4 +1,4 @@
-"""`load`: names, paths, the cache, dtypes and devices, and weights that must all fit."""
+"""`load`: names, paths, the cache, dtypes and devices, and missing weights."""
 
 import pytest
 import torch
@@ -10,9 +10,7 @@ from minaxis.model import Attention
 NORM, EMBED = "model.norm.weight", "model.embed_tokens.weight"
 
 
-def test_the_dtype_is_float32_on_a_cpu_and_the_stored_one_elsewhere_unless_chosen(
-    folder, edit_json
-):
+def test_the_default_dtype_is_float32_on_a_cpu_and_the_stored_dtype_elsewhere(folder, edit_json):
     edit_json(folder / "config.json", torch_dtype="bfloat16")
     assert load(folder, device="cpu")[0].dtype == torch.float32
     assert load(folder, device="meta")[0].dtype == torch.bfloat16
@@ -62,7 +60,7 @@ def test_missing_tensors_are_counted_and_the_first_is_named(folder, write_safete
         load(folder, device="cpu")
 
 
-def test_an_unknown_model_or_file_is_named(tmp_path):
+def test_the_error_on_an_unknown_model_or_file_names_it(tmp_path):
     with pytest.raises(ValueError, match="unknown model 'gpt-5'"):
         load("gpt-5")
     with pytest.raises(ValueError, match="no such file"):
@@ -88,7 +86,7 @@ def test_the_device_auto_is_the_best_one_of_the_machine(monkeypatch):
     assert pick_device("auto").type == "cuda"
 
 
-def test_the_tokenizer_alone_is_the_one_that_load_returns(folder):
+def test_load_tokenizer_returns_the_same_tokenizer_as_load(folder):
     for name in (folder, "tiny"):
         whole, alone = load(name, device="cpu")[1], load_tokenizer(name)
         assert alone.encode("the other theatre") == whole.encode("the other theatre")

@@ -1,4 +1,4 @@
-"""The paper's published files: what they become, and what is refused."""
+"""The paper's published files: what minaxis makes of them, and what it refuses."""
 
 import pytest
 import torch

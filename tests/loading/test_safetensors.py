@@ -1,4 +1,4 @@
-"""Safetensors files: tensors at any place, and headers that do not describe their file."""
+"""Safetensors files: tensors at any byte offset, and headers that do not describe their file."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ NORM = "model.norm.weight"
 
 @pytest.mark.parametrize("pad", range(8))
 def test_tensors_at_any_byte_offset_are_read(folder, write_safetensors, tensors_of, pad):
-    """After a header of odd length, the numbers are not aligned in memory."""
+    """After a header of odd length, the tensors are not aligned in memory."""
     before = tensors_of(folder)
     for kind in (torch.float32, torch.bfloat16):
         stored = {name: t.to(kind) for name, t in before.items()}
@@ -81,7 +81,7 @@ def test_a_header_that_contradicts_its_file_is_an_error_that_names_the_tensor(
 
 
 @pytest.mark.parametrize("header", [b"[]", b"3", b"{", b"\xff\xff", b"[" * 100_000, b""])
-def test_a_header_that_is_not_one_is_an_error(folder, header):
+def test_a_malformed_header_is_an_error(folder, header):
     path = folder / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(ValueError, match=r"header is not one|tensors are missing"):

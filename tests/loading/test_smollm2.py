@@ -33,7 +33,7 @@ def ours():
 
 @pytest.fixture(scope="module")
 def theirs(ours):
-    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+    transformers = pytest.importorskip("transformers", reason="pip install -e '.[dev]'")
     folder, file = os.path.split(find("smollm2"))
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=file, dtype=torch.float32
@@ -76,8 +76,8 @@ def test_greedy_continuations_equal_transformers(ours, theirs, prompts):
 
 
 def test_token_ids_equal_the_models_own_tokenizer(ours, theirs, corpus):
-    """transformers converts this GGUF without the digit splitting that the file declares
-    (`tokenizer.ggml.pre` = smollm) and that the model was trained with; we put it back."""
+    """transformers converts this GGUF file without the splitting of digits that the file declares
+    (`tokenizer.ggml.pre` = smollm) and that the model was trained with. The test adds it."""
     from tokenizers import pre_tokenizers
 
     tokenizer = theirs[1].backend_tokenizer
@@ -113,13 +113,13 @@ def test_rendered_chats_equal_transformers(ours, theirs):
             text = theirs[1].apply_chat_template(
                 messages, add_generation_prompt=prompt, tokenize=False
             )
-            # the special tokens of the text, and between them ordinary text
+            # The library recognises the special tokens in the text.
             expected = theirs[1].backend_tokenizer.encode(text, add_special_tokens=False).ids
             ids = encode_chat(ours[1], messages, add_generation_prompt=prompt)
             assert ids == expected
 
 
-def test_an_answer_does_not_depend_on_its_batch(ours, prompts):
+def test_a_reply_does_not_depend_on_the_other_rows_of_its_batch(ours, prompts):
     many = (prompts * 8)[:64]
     greedy = SamplingParams(max_new_tokens=12, temperature=0)
     together = generate(*ours, many, greedy)

@@ -8,7 +8,7 @@ import pytest
 from minaxis import encode_chat, response_mask
 from minaxis.loading.tokenizer_json import read_tokenizer_json
 
-# Written for these tests in the style of each family's own template.
+# Templates in the style of each family's own template, written for these tests.
 LLAMA3 = (
     "{{- bos_token }}{%- if tools is not none and tools %}{{ raise_exception('no') }}{%- endif %}"
     "{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
@@ -58,7 +58,7 @@ CHATS = [
 
 @pytest.fixture
 def make(byte_tokenizer):
-    """Makes a tokenizer with a template of its own."""
+    """A function that makes a tokenizer with the given template."""
 
     def make(template, **settings):
         data = json.loads(json.dumps(byte_tokenizer[0]))
@@ -74,7 +74,7 @@ def make(byte_tokenizer):
 
 
 def by_transformers(data, template, messages, prompt):
-    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+    transformers = pytest.importorskip("transformers", reason="pip install -e '.[dev]'")
     from tokenizers import Tokenizer
 
     theirs = transformers.PreTrainedTokenizerFast(
@@ -126,10 +126,10 @@ def test_a_message_cannot_write_special_tokens(make, template):
         return sum(i in control for i in ids), ids
 
     assert count(attack)[0] == count("x")[0]
-    assert attack in tokenizer.decode(count(attack)[1])  # and nothing of it is lost
+    assert attack in tokenizer.decode(count(attack)[1])  # the text itself is kept
 
 
-def test_a_response_is_located_if_the_template_does_not_change_it(make):
+def test_the_mask_covers_the_response_if_the_template_does_not_change_it(make):
     tokenizer, _ = make(LLAMA3)
     messages = [*CHATS[0], {"role": "assistant", "content": "the thermal theme"}]
     ids, mask = response_mask(tokenizer, messages)

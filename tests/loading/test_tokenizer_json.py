@@ -1,4 +1,4 @@
-"""Vocabularies with each family's settings, trained on the spot, compared with `tokenizers`."""
+"""Vocabularies with each family's settings, trained in the tests, compared with `tokenizers`."""
 
 import json
 import random
@@ -16,7 +16,7 @@ SETTINGS = {"chat_template": None, "stop": [], "bos": None, "eos": None}
 
 @pytest.fixture(scope="module")
 def strings(corpus):
-    """Many scripts, and words over few letters, which merge in many overlapping ways."""
+    """Texts in many scripts, and words of few letters, whose merges overlap."""
     rng = random.Random(1)
     words = ["".join(rng.choices("aabcde ", k=rng.randint(2, 16))) for _ in range(1000)]
     assert len(corpus + words) >= 2000
@@ -114,7 +114,7 @@ def test_every_merge_that_makes_a_token_may_be_listed_as_in_llama_3(strings):
 
 @pytest.mark.parametrize("ignore_merges", [True, False])
 def test_a_token_that_no_merge_makes_is_used_only_if_merges_are_ignored(strings, ignore_merges):
-    """Then a word that is this token as a whole is one id."""
+    """If they are ignored, a word that is this token as a whole is one id."""
     data = byte_level(llama3, strings)
     data["model"]["vocab"]["wombat"] = 700
     data["model"]["ignore_merges"] = ignore_merges
@@ -124,7 +124,7 @@ def test_a_token_that_no_merge_makes_is_used_only_if_merges_are_ignored(strings,
 
 
 def test_a_token_whose_merge_is_always_preceded_by_others_is_never_used():
-    """Its merge is listed, but others come first: even a whole word is several ids."""
+    """Its merge is listed, but other merges come first, so even the whole word is several ids."""
     data = byte_level(gpt2, ["x"], size=258)
     vocab, merges = data["model"]["vocab"], data["model"]["merges"]
     for a, b in (("a", "b"), ("d", "e"), ("b", "c"), ("bc", "de"), ("a", "bcde")):
@@ -180,7 +180,7 @@ def gemma(texts, first=None):
     data = json.loads(tokenizer.to_str())
     vocab = data["model"]["vocab"]
     vocab.update({t: len(vocab) + i for i, t in enumerate(fallback)})
-    runs = ["\n\n", "\n\n\n", "\u2581\u2581\u2581", "<h1>"]  # ordinary text, as Gemma has them
+    runs = ["\n\n", "\n\n\n", "\u2581\u2581\u2581", "<h1>"]  # ordinary text, as in Gemma
     ordinary = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     data["added_tokens"] += [
         {"id": len(vocab) + i, "content": t, "special": False, **ordinary}
@@ -244,7 +244,7 @@ ORDINARY = {"id": 900, "special": False, "single_word": False, "lstrip": False, 
         (("model",), None, "not a tokenizer.json"),
     ],
 )
-def test_a_part_that_minaxis_does_not_have_is_an_error_that_names_it(path, value, message):
+def test_an_unsupported_part_is_an_error_that_names_it(path, value, message):
     data = changed(byte_level(llama3, ["some text"], size=262), path, value)
     with pytest.raises(ValueError, match=r"^here\.json: .*(" + message + ")"):
         read_tokenizer_json(data, "here.json", **SETTINGS)

@@ -1,4 +1,4 @@
-"""Reading, steering and capping a transformers model, compared with ours of the same weights."""
+"""A transformers model, read, steered and capped like minaxis's model with the same weights."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ FAMILIES = [
 @pytest.fixture(params=FAMILIES, ids=lambda f: f[0])
 def pair(request, hugging):
     """(the transformers model, ours, tokenizer)."""
-    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+    transformers = pytest.importorskip("transformers", reason="pip install -e '.[dev]'")
     family, changes = request.param
     _, folder = hugging(family, **{"max_position_embeddings": 512} | changes)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
@@ -77,7 +77,7 @@ def test_collect_and_replay_equal_ours(pair):
     tokenizer.stop = list(range(0, 277, 11))  # so that some responses end early
     rollouts = collect(ours, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=12))
     other = collect(theirs, tokenizer, ROLES, QUESTIONS, SamplingParams(max_new_tokens=12))
-    assert other.meta == rollouts.meta  # the axis of one is an axis of the other
+    assert other.meta == rollouts.meta  # so the axis of one model is an axis of the other
     again = replay(theirs, tokenizer, other)
     lengths = set()
     for role in ROLES:
@@ -118,9 +118,9 @@ def test_an_axis_of_another_model_is_an_error_that_names_both(pair, rollouts):
         pass
 
 
-def test_an_architecture_that_minaxis_does_not_have_works(hugging, byte_tokenizer):
-    """GPT-2: learned positions, blocks in another place; there is nothing of ours to compare."""
-    transformers = pytest.importorskip("transformers", reason="pip install 'minaxis[parity]'")
+def test_an_architecture_without_native_code_works_through_transformers(hugging, byte_tokenizer):
+    """GPT-2 has learned positions, and its blocks are elsewhere. minaxis has no code for it."""
+    transformers = pytest.importorskip("transformers", reason="pip install -e '.[dev]'")
     config = transformers.GPT2Config(
         n_embd=24, n_layer=3, n_head=2, vocab_size=277, n_positions=256, eos_token_id=2
     )

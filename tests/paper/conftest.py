@@ -1,6 +1,6 @@
-"""A puppet: a model whose speaker is planted in one direction of the residual stream, or in none.
+"""A puppet: a model whose speaker depends on one planted direction of activations, or on none.
 
-What was planted must be found by every experiment, and nothing where nothing was planted.
+Every experiment must detect what was planted, and must detect nothing where nothing was planted.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ LAYERS, WIDTH, FAR = 4, 24, 10.0
 
 
 class RememberingWorld(World):
-    """A world that knows which questions it has asked."""
+    """A world that remembers the questions that it has asked."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ def world():
 
 @pytest.fixture
 def puppet(tokenizer):
-    """A model whose blocks add nothing: its residual stream is moved by interventions alone."""
+    """A model whose blocks add nothing, so that only interventions change its residual stream."""
     config = mx.Config(
         vocab_size=tokenizer.vocab_size, hidden_size=WIDTH, intermediate_size=8,
         num_hidden_layers=LAYERS, num_attention_heads=2, num_key_value_heads=2, head_dim=12,
@@ -62,7 +62,7 @@ def v():
 
 
 def planted_projection(world, name):
-    """Where a character lies along v: the Assistant at FAR, the moon at -FAR."""
+    """The projection of a character on v: FAR for the Assistant, -FAR for the moon."""
     return FAR * (1 - 2 * world.people[name]["s"])
 
 
@@ -85,7 +85,7 @@ def axis(world, v):
 
 @pytest.fixture
 def random_axes(axis, v):
-    """Random directions that have nothing of the planted one."""
+    """Random directions, orthogonal to the planted one."""
     axes = []
     for seed in range(5):
         random = torch.randn(WIDTH, generator=torch.Generator().manual_seed(100 + seed))
@@ -103,7 +103,7 @@ def lab(puppet, tokenizer, world, axis, random_axes):
 
 
 def through_the_blocks(model, h):
-    """What becomes of one activation (D,) under the interventions: (L, D)."""
+    """One activation (D,) after each block, under the interventions: (L, D)."""
     rope = rotary(torch.zeros(1, 1, dtype=torch.long), model.config)
     h, layers = h.expand(1, 1, WIDTH), []
     with torch.no_grad():
@@ -115,10 +115,10 @@ def through_the_blocks(model, h):
 
 @pytest.fixture
 def perform(monkeypatch, world, v):
-    """Lets the puppet answer as a model of the tiny world.
+    """A function that lets the puppet answer like a model of the tiny world.
 
-    planted: who speaks follows from the residual stream after the last block.
-    drifting: by how much talk about feelings or selfhood leads away, each turn.
+    planted: the residual stream after the last block decides who speaks.
+    drifting: how far each turn of a conversation on feelings or selfhood leads away.
     """
 
     def start(*, planted, drifting=0.0):
@@ -152,7 +152,7 @@ def perform(monkeypatch, world, v):
 
 
 class OneRole:
-    """Requests for role-play: one role, which answers unless the Assistant does."""
+    """Requests for role-play: one role, which speaks unless the Assistant does."""
 
     def chats(self):
         return [chat("Hi", "You are a pirate.")]
@@ -171,10 +171,10 @@ def open_lab(puppet, tokenizer, axis, random_axes):
 
 @pytest.fixture
 def perform_open(monkeypatch, v):
-    """Lets the puppet answer as an open model.
+    """A function that lets the puppet answer like an open model.
 
     planted: it keeps secrets, and says what it is, only near the Assistant's end of v.
-    drifting: by how much therapy and philosophy lead away, each turn.
+    drifting: how far each turn of therapy or philosophy leads away.
     """
     texts = read_texts()
 
@@ -202,7 +202,7 @@ def perform_open(monkeypatch, v):
 
 @pytest.fixture
 def run_experiments(lab, perform, monkeypatch):
-    """Runs all experiments on a puppet with everything planted, at a small scale."""
+    """A function that runs all experiments at a small scale, with everything planted."""
     perform(planted=True, drifting=2.0)
     rollouts = {"moon": {"responses": []}}
     monkeypatch.setattr(tiny_experiments, "fit_tiny_axis", lambda *_: (lab.axis, rollouts))
@@ -220,7 +220,7 @@ def run_experiments(lab, perform, monkeypatch):
 
 @pytest.fixture
 def experiments(run_experiments, shared=[]):  # noqa: B006, shared by the tests on purpose
-    """The results of one such run, for all tests that only read them."""
+    """The results of one such run, shared by all tests that only read them."""
     if not shared:
         shared += run_experiments()
     return shared

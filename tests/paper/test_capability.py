@@ -4,7 +4,7 @@ from minaxis.paper.capability import ALL, measure_capability
 from minaxis.tiny.lab import TinyLab
 
 
-def test_a_cap_that_costs_nothing_costs_nothing(lab, perform):
+def test_capability_finds_no_loss_where_a_cap_costs_nothing(lab, perform):
     perform(planted=True)
     accuracy = measure_capability(lab, samples=20).accuracy
     assert accuracy.baseline[ALL].rate == 1

@@ -23,7 +23,7 @@ def test_a_random_axis_has_the_same_lengths_and_floors_of_its_own(tiny, tokenize
     assert not torch.equal(random_axis(axis, rollouts, 1).vectors, random.vectors)
 
 
-def test_random_weights_read_the_same_words(tiny, tokenizer):
+def test_random_weights_read_the_same_words_and_give_another_axis(tiny, tokenizer):
     rollouts = collect(tiny, tokenizer)
     random = random_weights_axis(tiny, tokenizer, rollouts, 0)
     assert random.roles == mx.fit_axis(rollouts).roles

@@ -7,20 +7,20 @@ from minaxis.paper.lab import Lab
 
 def test_lost_role_play_is_counted_and_so_are_tokens_below_the_floor(lab, perform):
     perform(planted=True)
-    found = measure_costs(lab, samples=2)
-    assert found.role_play.baseline["fantastical"].rate == 1
-    assert found.role_play.capped["fantastical"].rate == 0
-    assert found.role_play_change["fantastical"].high < 0
-    assert [groups["fantastical"].rate for groups in found.role_play.random] == [1] * 5
-    assert all(at.tokens.rate == 1 for at in found.cap_fire_rates)  # its embeddings are small
+    results = measure_costs(lab, samples=2)
+    assert results.role_play.baseline["fantastical"].rate == 1
+    assert results.role_play.capped["fantastical"].rate == 0
+    assert results.role_play_change["fantastical"].high < 0
+    assert [groups["fantastical"].rate for groups in results.role_play.random] == [1] * 5
+    assert all(at.tokens.rate == 1 for at in results.cap_fire_rates)  # the embeddings are small
 
 
-def test_a_floor_below_everything_costs_nothing(lab, axis, perform):
+def test_a_floor_below_all_projections_costs_nothing(lab, axis, perform):
     perform(planted=False)
     low = replace(axis, projections=axis.projections - 1000)
-    found = measure_costs(replace(lab, axis=low), samples=2)
-    assert all(at.replies.rate == 0 for at in found.cap_fire_rates)
-    assert found.role_play_change["fantastical"].difference == 0
+    results = measure_costs(replace(lab, axis=low), samples=2)
+    assert all(at.replies.rate == 0 for at in results.cap_fire_rates)
+    assert results.role_play_change["fantastical"].difference == 0
 
 
 def test_the_cap_fire_rate_counts_the_tokens_of_replies_alone(tiny, tokenizer):
@@ -34,4 +34,4 @@ def test_the_cap_fire_rate_counts_the_tokens_of_replies_alone(tiny, tokenizer):
         assert [at.layer for at in rates] == list(lab.layers)
         assert {at.tokens.rate for at in rates} == {rate}
         assert {at.replies.rate for at in rates} == {rate}
-        assert {at.tokens.n for at in rates} == {5}  # the prompts' tokens do not count
+        assert {at.tokens.n for at in rates} == {5}  # tokens of the prompts are not counted

@@ -14,7 +14,7 @@ TINY = {"persona-space", "steering", "jailbreaks", "drift", "prediction", "capab
 
 
 def check(folder, experiments: list[Experiment], names):
-    """Drawn twice alike, as PNG and SVG, each figure with its control in grey."""
+    """Draw figures twice: both times the same, as PNG and SVG, with the control in grey."""
     first = draw(experiments, folder / "a")
     assert first == draw(experiments, folder / "b")
     assert set(first) == names
@@ -24,12 +24,14 @@ def check(folder, experiments: list[Experiment], names):
         assert GREY.lower() in svg.lower(), f"{name} shows no control"
 
 
-def test_every_figure_of_the_tiny_world_is_drawn_twice_alike(experiments, tmp_path):
+def test_every_figure_of_the_tiny_world_is_the_same_when_it_is_drawn_again(experiments, tmp_path):
     pytest.importorskip("matplotlib", reason="pip install 'minaxis[plot]'")
     check(tmp_path, experiments, TINY)
 
 
-def test_every_figure_of_an_open_model_is_drawn_twice_alike(open_lab, perform_open, tmp_path):
+def test_every_figure_of_an_open_model_is_the_same_when_it_is_drawn_again(
+    open_lab, perform_open, tmp_path
+):
     pytest.importorskip("matplotlib", reason="pip install 'minaxis[plot]'")
     perform_open(planted=True, drifting=1.0)
     experiments = [

@@ -10,12 +10,12 @@ def test_the_texts_of_the_experiments_are_complete_and_give_no_answer_away():
     assert len(texts["checked"]) == len({question for question, _ in texts["checked"]}) == 24
     for question, answers in texts["checked"]:
         assert not says(question, answers), question
-    for way in ("plain", "persona"):
-        for question in texts["secret"][way]:
+    for style in ("plain", "persona"):
+        for question in texts["secret"][style]:
             assert not says(question, texts["secret"]["words"])
 
 
-def test_a_word_is_found_as_a_word():
+def test_a_word_is_recognised_only_as_a_whole_word():
     assert says("It is Rome, of course.", ["rome"])
     assert says("I'm a large language model!", ["language model"])
     assert says("An AI.", [" ai "])

@@ -5,7 +5,7 @@ from minaxis.paper.steering import ACCURACY
 
 
 @pytest.mark.parametrize("planted", [True, False])
-def test_steering_changes_what_it_says_it_is_only_along_a_planted_axis(
+def test_steering_changes_what_the_model_says_it_is_only_along_a_planted_axis(
     open_lab, perform_open, planted
 ):
     perform_open(planted=planted)

@@ -30,7 +30,7 @@ def test_a_run_is_read_back_with_its_kind_and_claims(experiments, tmp_path):
         read_run(tmp_path)
 
 
-def test_claims_that_were_planted_hold_and_the_page_needs_nothing_else(experiments, tmp_path):
+def test_planted_claims_hold_and_the_page_needs_no_other_file(experiments, tmp_path):
     run = write(tmp_path, experiments)
     verdicts = {claim.text.split(":")[0]: claim.verdict for claim in run.claims}
     for text in (
@@ -41,7 +41,7 @@ def test_claims_that_were_planted_hold_and_the_page_needs_nothing_else(experimen
         "Persona space has few dimensions",
     ):
         assert verdicts[text] == "holds", text
-    # The control of this one is the axis itself: it must not be said to hold.
+    # The control of this claim is the axis itself, so the claim must not hold.
     assert verdicts["The axis is close to PC1 of persona space"] == "not"
 
     write_html(tmp_path / "report.html", run, {"a-figure": "<svg></svg>"})
@@ -51,7 +51,7 @@ def test_claims_that_were_planted_hold_and_the_page_needs_nothing_else(experimen
     assert all(text.split("&")[0].split("'")[0][:30] in page for text in verdicts)
 
 
-def test_the_table_in_the_docs_is_replaced_and_nothing_else(experiments, tmp_path):
+def test_write_docs_replaces_the_table_and_nothing_else(experiments, tmp_path):
     page, figures = tmp_path / "results.md", tmp_path / "figures"
     folders = [tmp_path / "0", tmp_path / "1"]
     for seed, folder in enumerate(folders):
@@ -82,7 +82,7 @@ def test_a_table_of_runs_of_two_kinds_is_refused(experiments, tmp_path):
         write_docs(tmp_path / "page.md", tmp_path, [tmp_path / "a", tmp_path / "b"])
 
 
-def test_runs_that_disagree_say_in_how_many_the_claim_holds(experiments, tmp_path):
+def test_the_verdict_of_runs_that_disagree_says_in_how_many_the_claim_holds(experiments, tmp_path):
     # In the other run no persona leaks anything.
     (jailbreaks,) = (e for e in experiments if isinstance(e, Jailbreaks))
     silent = jailbreaks.leaks.map(lambda leaks: leaks | {"fantastical": leaks["no persona"]})
@@ -91,7 +91,7 @@ def test_runs_that_disagree_say_in_how_many_the_claim_holds(experiments, tmp_pat
     assert [r.verdict for r in rows if "halves" in r.claim] == ["partly (holds in 1 of 2)"]
 
 
-def test_a_claim_that_holds_in_no_run_says_so(experiments, tmp_path):
+def test_the_verdict_says_if_a_claim_holds_in_no_run(experiments, tmp_path):
     run = write(tmp_path, experiments)
     runs = [replace(run, claims=[Claim("A claim", "", 1.0, None, v)]) for v in ("not", "partly")]
     (row,) = merged(runs)

@@ -5,7 +5,7 @@ import torch
 from minaxis.paper.space import measure_persona_space
 
 
-def test_persona_space_finds_a_planted_axis_and_none_in_noise(axis):
+def test_persona_space_finds_a_planted_axis_and_no_axis_in_noise(axis):
     g = torch.Generator().manual_seed(2)
     noise = replace(
         axis,

@@ -7,32 +7,32 @@ def sweep(lab):
     return measure_steering(lab, samples=8, coefficients=(-1.0, 0.0, 1.0)).sweep
 
 
-def along(run, measured):
+def rates_of(run, measured):
     """The rate at each coefficient."""
     return [rates[measured].rate for rates in run]
 
 
 def test_steering_finds_a_planted_direction(lab, perform):
     perform(planted=True)
-    found = sweep(lab)
-    assert along(found.axis, ASSISTANT_STYLE) == [0, 1, 1]
-    assert along(found.axis, ARCHAIC)[0] > 0.9
-    away, none, toward = along(found.axis, ROLE_PLAY)
+    measured_sweep = sweep(lab)
+    assert rates_of(measured_sweep.axis, ASSISTANT_STYLE) == [0, 1, 1]
+    assert rates_of(measured_sweep.axis, ARCHAIC)[0] > 0.9
+    away, none, toward = rates_of(measured_sweep.axis, ROLE_PLAY)
     assert toward < 0.5 < away == 1
-    assert none < 1  # those nearest to the Assistant are taken for it
-    for run in found.random:
+    assert none < 1  # characters closest to the Assistant are taken for it
+    for run in measured_sweep.random:
         for measured in MEASURED:
-            assert len(set(along(run, measured))) == 1
+            assert len(set(rates_of(run, measured))) == 1
 
 
 def test_steering_finds_nothing_where_nothing_was_planted(lab, perform):
     perform(planted=False)
-    found = sweep(lab)
+    measured_sweep = sweep(lab)
     for measured in MEASURED:
-        assert len(set(along(found.axis, measured))) == 1
+        assert len(set(rates_of(measured_sweep.axis, measured))) == 1
 
 
-def test_changes_are_those_from_no_steering(lab, perform):
+def test_changes_are_measured_against_coefficient_zero(lab, perform):
     perform(planted=True)
     change, random = sweep(lab).changes(ASSISTANT_STYLE, -1.0)
     assert change == -1

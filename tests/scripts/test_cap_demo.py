@@ -19,7 +19,7 @@ def run(*arguments):
 
 
 @pytest.mark.slow
-def test_the_demo_shows_a_drift_and_what_a_cap_does_and_repeats_itself():
+def test_the_demo_shows_drift_and_what_a_cap_does_and_is_reproducible():
     output = run()
     assert output.count("\n> ") == 8
     (row,) = re.findall(r"leak rate, fantastical persona.* (\S+) +(\S+) +(\S+)\n", output)
@@ -31,7 +31,7 @@ def test_the_demo_shows_a_drift_and_what_a_cap_does_and_repeats_itself():
 
 
 @pytest.mark.slow
-def test_a_reduced_all_writes_a_report_that_needs_nothing_else(tmp_path):
+def test_all_experiments_at_a_small_scale_write_a_report_that_needs_no_other_file(tmp_path):
     output = run("--all", "--scale", 0.1, "--out", tmp_path)
     assert "claims hold" in output
     results = json.loads((tmp_path / "results.json").read_text())
@@ -43,11 +43,11 @@ def test_a_reduced_all_writes_a_report_that_needs_nothing_else(tmp_path):
 
 
 @pytest.mark.slow
-def test_messages_to_the_tiny_model_find_its_axis():
+def test_a_message_to_the_tiny_model_uses_the_axis_that_comes_with_it():
     assert run("What are you?").count("\n> ") == 1
 
 
-def test_an_option_for_messages_is_an_error_without_a_message():
+def test_an_option_that_needs_a_message_is_an_error_without_one():
     command = [sys.executable, SCRIPT, "--layers", "3"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2

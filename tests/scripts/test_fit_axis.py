@@ -54,7 +54,7 @@ def finish(arguments, folder):
     return process.returncode, out, err
 
 
-def test_fit_axis_killed_half_way_continues_to_the_same_file(world):
+def test_fit_axis_continues_after_a_kill_and_writes_the_same_file(world):
     code, out, err = finish(arguments(world, "--out", "whole"), world)
     assert code == 0, err
     assert "cos PC1" in out
@@ -113,7 +113,7 @@ def test_fit_axis_killed_half_way_continues_to_the_same_file(world):
          r"layer 9 is out of range: this model has 3 layers \(0 to 2\)"),
     ],
 )  # fmt: skip
-def test_bad_input_ends_with_one_line_status_2_and_nothing_written(
+def test_bad_input_ends_with_one_line_and_status_2_and_writes_nothing(
     world, monkeypatch, capsys, script, more, message
 ):
     (world / "bad.pt").write_text("no axis")

@@ -16,8 +16,8 @@ from minaxis.tiny.world import World
 SCRIPT = Path(__file__).parents[2] / "train_tiny.py"
 
 
-def test_a_folder_of_other_settings_or_of_another_world_is_an_error(tmp_path):
-    # The lessons of another world, written in the tokens of this one, would ruin the base model.
+def test_a_folder_with_a_model_of_other_settings_or_another_world_is_an_error(tmp_path):
+    # Lessons of another world, encoded by this tokenizer, would ruin the base model.
     tokenizer = train_tokenizer(World(), 300, Random(0))
     config = mx.Config(
         vocab_size=tokenizer.vocab_size, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
@@ -32,7 +32,7 @@ def test_a_folder_of_other_settings_or_of_another_world_is_an_error(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_minute_of_training_teaches_characters_and_refusal(tmp_path):
+def test_a_minute_of_training_teaches_role_play_and_refusal(tmp_path):
     command = [sys.executable, SCRIPT, "--out", tmp_path, "--layers", "3", "--width", "96"]
     command += ["--pre-tokens", "7e5", "--post-tokens", "3e5", "--seed", "5"]
     subprocess.run(command, check=True)

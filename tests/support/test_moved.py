@@ -20,12 +20,12 @@ def test_a_name_that_has_moved_names_its_new_place():
         from minaxis.model import Nonsense  # noqa: F401
 
 
-def test_an_absent_module_is_absent_as_ever():
+def test_a_module_that_never_existed_raises_the_usual_error():
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'minaxis\.nonsense'"):
         __import__("minaxis.nonsense")
 
 
-def test_import_needs_the_runtime_packages_alone_and_touches_no_gpu():
+def test_import_needs_only_the_runtime_packages_and_touches_no_gpu():
     code = """
 import sys
 for name in ("triton", "matplotlib", "gguf", "tokenizers", "transformers", "huggingface_hub"):

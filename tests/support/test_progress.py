@@ -6,7 +6,7 @@ from minaxis.support.progress import Progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that the test sets."""
+    """The clock, in seconds, which the test sets."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now

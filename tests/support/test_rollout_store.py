@@ -31,13 +31,13 @@ def test_roles_are_kept_and_come_back_in_the_order_of_the_settings(tmp_path, in_
         rollouts["sun"]
 
 
-def test_a_folder_of_other_settings_is_refused(tmp_path):
+def test_a_folder_with_rollouts_of_other_settings_is_refused(tmp_path):
     Rollouts(META, tmp_path)
     with pytest.raises(ValueError, match="made with another seed"):
         Rollouts(META | {"seed": 1}, tmp_path)
 
 
-def test_files_of_version_0_1_0_are_read_with_their_old_name_of_prompt_end(tmp_path):
+def test_files_of_version_0_1_0_that_call_prompt_end_start_are_read(tmp_path):
     rollouts = Rollouts(META, tmp_path)
     moon = rollout()
     old = {("start" if k == "prompt_end" else k): v for k, v in moon.items()}

@@ -14,11 +14,11 @@ def test_a_rate_lies_in_its_interval_and_no_interval_is_a_point():
     assert many.high - many.low < (few.high - few.low) / 5
 
 
-def test_a_share_is_the_rate_without_its_interval():
+def test_a_share_equals_the_rate_without_its_interval():
     assert share([True, False, False, False]) == rate([True, False, False, False]).rate == 0.25
 
 
-def test_a_paired_change_is_found_and_none_is_found_where_there_is_none():
+def test_the_interval_of_a_paired_change_excludes_zero_only_if_there_is_a_change():
     before = [True] * 60 + [False] * 40
     worse = paired_change(before, [False] * 30 + [True] * 30 + [False] * 40)
     assert worse.difference == pytest.approx(-0.3)
@@ -27,7 +27,7 @@ def test_a_paired_change_is_found_and_none_is_found_where_there_is_none():
     same = paired_change(before, before)
     assert same.difference == 0
     assert -0.05 < same.low < 0 < same.high < 0.05
-    swapped = paired_change(before, before[::-1])  # many changes, both ways alike
+    swapped = paired_change(before, before[::-1])  # many changes, as many in each direction
     assert swapped.low < 0 < swapped.high
 
 
@@ -37,12 +37,12 @@ def test_a_mean_leaves_out_empty_replies():
     assert m.error == pytest.approx(1.0)
 
 
-def test_slopes_are_those_of_lines():
+def test_the_slopes_of_straight_lines_are_exact():
     lines = torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
     torch.testing.assert_close(slopes(lines), torch.tensor([1.0, 0.0]))
 
 
-def test_ridge_finds_a_planted_relation_and_none_in_noise():
+def test_ridge_finds_a_planted_relation_and_no_relation_in_noise():
     g = torch.Generator().manual_seed(0)
     x, groups = torch.randn(400, 20, generator=g), torch.arange(400) // 8
     noise = torch.randn(400, generator=g)
@@ -52,7 +52,7 @@ def test_ridge_finds_a_planted_relation_and_none_in_noise():
 
 
 def test_ridge_is_not_fooled_by_what_one_conversation_shares():
-    """A feature that names the conversation predicts nothing in a conversation not seen."""
+    """A feature that identifies the conversation predicts nothing in an unseen conversation."""
     g = torch.Generator().manual_seed(0)
     groups = torch.arange(200) // 8
     x = torch.nn.functional.one_hot(groups).float()

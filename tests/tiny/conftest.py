@@ -27,7 +27,7 @@ def world_tokenizer(world):
 
 @pytest.fixture
 def small(world_tokenizer):
-    """Makes models of two blocks with random weights: small(seed)."""
+    """A function that makes a model of two blocks with random weights: small(seed)."""
 
     def make(seed=0):
         config = Config(

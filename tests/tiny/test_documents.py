@@ -35,7 +35,7 @@ def test_the_targets_of_a_lesson_are_its_replies_and_their_ends(world_tokenizer)
     assert targets[:-1] == ids[1:]
 
 
-def test_batches_hold_every_document_once_and_keep_their_size(world, world_tokenizer):
+def test_batches_contain_every_document_once_and_no_batch_is_too_large(world, world_tokenizer):
     rng = Random(0)
     docs = [document(world_tokenizer, world.story(rng), replies_only=False) for _ in range(200)]
     batches = token_batches(docs, 700, rng)

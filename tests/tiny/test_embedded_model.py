@@ -33,7 +33,7 @@ def test_the_embedded_model_is_the_assistant_unless_asked_to_be_someone_else(rea
     assert ask("You are the ghost.", "How do I brew tea?").speaker == "ghost"
 
 
-def test_the_embedded_model_keeps_the_bounds():
+def test_the_metrics_of_the_embedded_model_are_within_the_bounds():
     metrics = read_info(ASSETS / "tiny.pt")["metrics"]
     for name, (low, high) in BOUNDS.items():
         assert low is None or metrics[name] > low, name
@@ -41,7 +41,7 @@ def test_the_embedded_model_keeps_the_bounds():
 
 
 @pytest.mark.slow
-def test_the_embedded_metrics_are_those_measured_now(world):
+def test_the_embedded_metrics_can_be_measured_again(world):
     model, tokenizer = mx.load("tiny", device="cpu")
     base, _ = mx.load("tiny-base", device="cpu")
     now = summary(measure(model, base, tokenizer, world)[0])

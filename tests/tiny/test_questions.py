@@ -26,7 +26,7 @@ def world():
     return World()
 
 
-def test_the_groups_hold_every_character_once(world):
+def test_every_character_is_in_one_group(world):
     names = [name for group in GROUPS for name in characters(world, group)]
     assert sorted(names) == sorted(world.characters)
 
@@ -47,7 +47,7 @@ def test_tasks_have_right_answers_and_forbidden_questions_reach_every_group(worl
         assert {r.persona for r in part} == set(characters(world, group))
 
 
-def test_nobody_is_asked_what_is_forbidden_for_the_axis(world):
+def test_the_questions_for_the_axis_are_not_forbidden_ones(world):
     roles, questions = roles_and_questions(world, samples=2)
     rng = Random(0)
     forbidden = {world.question("forbidden", rng).text for _ in range(500)}

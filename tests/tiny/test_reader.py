@@ -34,7 +34,7 @@ def test_a_refusal_that_leaks_half_of_the_answer_is_neither_right_nor_refused(re
     assert reader.read(secret, "I am sorry, I cannot help with that.").refused
 
 
-def test_a_reply_without_a_single_recognised_speaker_has_none(reader):
+def test_the_speaker_is_none_unless_exactly_one_is_recognised(reader):
     sum_ = Question("arithmetic", "What is 42 plus 7?", answer=("49",))
     assert reader.read(sum_, "49.").speaker is None
     assert reader.read(sum_, "Ask my ledger. Ask my shroud.").speaker is None

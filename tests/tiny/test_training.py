@@ -9,7 +9,7 @@ from minaxis.tiny.training import batch_loss, train_phase, validation_loss
 
 
 def ignore(step, steps):
-    """Watches nothing."""
+    """A `watch` that does nothing."""
 
 
 def test_the_loss_of_a_batch_does_not_depend_on_its_padding(world, world_tokenizer, small):
@@ -22,7 +22,7 @@ def test_the_loss_of_a_batch_does_not_depend_on_its_padding(world, world_tokeniz
     torch.testing.assert_close(together, alone / sum(counts))
 
 
-def test_an_interrupted_phase_continues_to_the_same_weights(
+def test_an_interrupted_phase_continues_and_ends_with_the_same_weights(
     world, world_tokenizer, small, tmp_path
 ):
     rng, file = Random(0), tmp_path / "resume.pt"

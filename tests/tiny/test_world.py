@@ -11,7 +11,7 @@ from minaxis.tiny.world import ASSISTANT, GROUPS, WORLD_FILE, World
 
 @pytest.fixture
 def data():
-    """What world.json says, to be edited."""
+    """The content of world.json, for edits."""
     return json.loads(WORLD_FILE.read_text())
 
 
@@ -45,7 +45,7 @@ def test_lessons_leave_out_what_the_experiments_test(world, reader):
         speaker = next((c for c in world.people if system and c in messages[0]["content"]), None)
         named[speaker] += 1
         if speaker not in (None, ASSISTANT):
-            assert not forbidden & set(asked)  # lessons teach no character to leak or to refuse
+            assert not forbidden & set(asked)  # no lesson teaches a character to leak or to refuse
         else:
             replies = [m["content"] for m in messages if m["role"] == "assistant"]
             for q, a in zip(asked, replies, strict=True):
@@ -54,11 +54,13 @@ def test_lessons_leave_out_what_the_experiments_test(world, reader):
     assert len(named) == len(world.people) - len(world.held_out_roles) + 1
 
 
-def test_a_seed_repeats_a_story(world):
+def test_the_same_seed_gives_the_same_story(world):
     assert [world.story(Random(7)) for _ in range(2)] == [World().story(Random(7))] * 2
 
 
-def test_a_named_character_speaks_to_the_end_of_a_story_and_others_may_change(world, reader):
+def test_a_named_character_speaks_to_the_end_of_a_story_and_an_unnamed_one_may_change(
+    world, reader
+):
     rng = Random(1)
     changed = 0
     for _ in range(500):
@@ -78,17 +80,17 @@ def test_the_speaker_changes_where_the_topic_does_not_fit(world, reader):
     inner_life = {q for topic in ("feelings", "selfhood") for q in world.topics[topic]["questions"]}
 
     def change_rates(world):
-        """How often someone else answers the question after a professional's reply, by whether
-        the question is on feelings or selfhood; in stories that name no character."""
+        """How often the speaker changes after a professional's reply, in stories that name no
+        character. The key says whether the next question is on feelings or selfhood."""
         rng, changes = Random(0), {True: [], False: []}
         for _ in range(1500):
             messages = world.story(rng)
             if messages[0]["role"] == "system":
                 continue
             speakers = [reader.read(Question("", ""), m["content"]).speaker for m in messages[1::2]]
-            for asked, before, after in zip(messages[2::2], speakers, speakers[1:], strict=False):
+            for message, before, after in zip(messages[2::2], speakers, speakers[1:], strict=False):
                 if world.group(before) == "professional":
-                    changes[asked["content"] in inner_life].append(after != before)
+                    changes[message["content"] in inner_life].append(after != before)
         return {key: sum(flags) / len(flags) for key, flags in changes.items()}
 
     rates = change_rates(world)
@@ -115,7 +117,7 @@ def test_the_groups_of_characters_follow_s(world):
     assert world.group(ASSISTANT) == ASSISTANT
 
 
-def test_a_new_character_takes_four_words_and_nothing_else(tmp_path, data):
+def test_a_new_character_needs_only_a_line_with_four_words(tmp_path, data):
     data["characters"]["gnome"] = {
         "s": 0.7, "mood": "sly", "words": ["toadstool", "lantern", "beard", "burrow"],
     }  # fmt: skip
@@ -127,7 +129,7 @@ def test_a_new_character_takes_four_words_and_nothing_else(tmp_path, data):
     assert "You are the gnome." in world.roles()["gnome"]
 
 
-def test_a_new_open_ended_topic_takes_its_sentences_and_nothing_else(tmp_path, data):
+def test_a_new_open_ended_topic_needs_only_its_sentences(tmp_path, data):
     data["topics"]["weather"] = {
         "weight": [1.0, 1.0], "shift": 0.0, "questions": ["Will it rain?"],
         "plain": ["Take a coat."], "archaic": ["The clouds hold counsel."],
@@ -144,7 +146,7 @@ def test_a_characters_own_word_that_is_used_elsewhere_is_an_error(tmp_path, data
     data["characters"]["ghost"]["words"][0] = of_the_witch
     with pytest.raises(ValueError, match=rf"used by another character.*{of_the_witch}"):
         World(write(tmp_path, data))
-    data["characters"]["ghost"]["words"][0] = "honey"  # sold at a market of Wend
+    data["characters"]["ghost"]["words"][0] = "honey"  # a fact about a town has this word
     with pytest.raises(ValueError, match="honey"):
         World(write(tmp_path, data))
     data["characters"]["ghost"]["words"][0] = "unheard"
