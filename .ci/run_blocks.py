@@ -1,4 +1,4 @@
-"""Run the shell blocks of README.md and docs/, as a reader types them.
+"""Run the shell blocks of README.md and docs/ as a reader would.
 
     python .ci/run_blocks.py                     # every page, about 13 minutes on two cores
     python .ci/run_blocks.py docs/speed.md       # some pages
@@ -9,7 +9,7 @@ command needs, or has not made a file that the command reads. README.md comes fi
 pages follow in the order in which README.md links to them.
 
 Each line of a ```text block must be among what the page's commands print. Numbers may differ, and
-a line of three dots stands for lines that are left out.
+a line of three dots marks lines that are left out.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def pages() -> list[Path]:
 
 
 def words(line: str) -> str:
-    """A printed line without its numbers and with single spaces, for a comparison."""
+    """A printed line with # for each number and with single spaces, for comparison."""
     return " ".join(re.sub(r"[-+]?\d*\.?\d+", "#", line).split())
 
 
@@ -62,11 +62,14 @@ def copy_repository(to: Path) -> None:
 
 
 def run(page: Path, borrow: Path | None) -> str:
-    """Run one page, print what it prints, and return what is wrong with it, or "".
+    """Run one page, and print its output.
 
     Args:
         page: a Markdown file.
         borrow: a site-packages folder that the environment shall see, or None.
+
+    Returns:
+        What is wrong with the page, or "".
     """
     text, started = page.read_text(encoding="utf-8"), time.monotonic()
     script = "".join(blocks(text, "bash"))
@@ -105,7 +108,7 @@ def main() -> None:
     )
     parser.add_argument("pages", nargs="*", type=Path, help="Markdown files (default: all pages)")
     parser.add_argument("--borrow", type=Path, metavar="FOLDER",
-        help="site-packages folder with torch: saves installing torch for each page")  # fmt: skip
+        help="site-packages folder with torch, so that no page installs torch")  # fmt: skip
     args = parser.parse_args()
     problems = [run(page, args.borrow) for page in args.pages or pages()]
     sys.exit("\n\n".join(filter(None, problems)) or 0)
