@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import minaxis as mx
 from minaxis.activation_cap import default_layers
-from minaxis.generation import decode, pad_left, row_noise
+from minaxis.generation import decode_steps, pad_left, row_noise
 from minaxis.loading.models import pick_device
 
 RISE = 0.05  # how much tau rises from call to call, so that cap_ finds the same rows below it
@@ -170,7 +170,9 @@ def generation(args, device) -> dict:
     def ours():
         # No stop tokens: all do the same number of steps with all of the batch.
         sampling = mx.SamplingParams(max_new_tokens=args.tokens, temperature=0)
-        for _ in decode(model, prompts, row_noise(0, len(prompts), args.tokens), [], sampling):
+        for _ in decode_steps(
+            model, prompts, row_noise(0, len(prompts), args.tokens), [], sampling
+        ):
             pass
 
     ways = {

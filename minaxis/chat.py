@@ -41,7 +41,7 @@ def encode_chat(
     # token was written by the template. Then remove the guard.
     content = "".join(m["content"] for m in messages)
     guard = next(c for c in map(chr, range(0xE000, 0xF900)) if c not in content)
-    longest_first = sorted(tokenizer.special, key=len)[::-1]
+    longest_first = sorted(tokenizer.special, key=len, reverse=True)
     special = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")  # (?!): no match
     guarded = [
         m | {"content": special.sub(lambda s: guard.join(s[0]), m["content"])} for m in messages

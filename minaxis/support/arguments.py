@@ -10,10 +10,11 @@ import torch
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script. Bad input ends it with one line and status 2, Ctrl-C with one line and 130."""
+    """Run a script. Bad input, an unwritable path or a full disk ends it with one line and
+    status 2, Ctrl-C with one line and status 130."""
     try:
         main()
-    except (ValueError, ImportError) as e:
+    except (ValueError, ImportError, OSError) as e:
         print(f"{sys.argv[0]}: error: {e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
