@@ -61,7 +61,8 @@ def arguments() -> argparse.Namespace:
     add("--scale", type=float, default=1.0, help="with --all: factor on the numbers of questions")
     add("--write-docs", type=Path, nargs="+", metavar="FOLDER",
         help="put the results of --all in these folders into docs/")  # fmt: skip
-    add("--axis", type=Path, help="axis file (default: out/MODEL/axis.pt)")
+    add("--axis", type=Path,
+        help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
     add("--layers", type=int, nargs="+", help="layers to cap (default: 70 to 90 %% of the depth)")
     add("--percentile", type=float, default=75,
@@ -70,7 +71,8 @@ def arguments() -> argparse.Namespace:
         help="also steer, by this many mean residual norms toward the Assistant")  # fmt: skip
     add("--tokens", type=int, default=64, help="maximum number of tokens in a reply")
     add("--out", type=Path,
-        help="JSON file for the replies; with --all, a folder (default: out/report)")  # fmt: skip
+        help="JSON file for the replies; with --all, a folder (default: out/report, or "
+             "out/MODEL/report for an open model)")  # fmt: skip
     args = p.parse_args()
     for name in ("system", "layers", "percentile", "steer", "tokens"):
         if not args.messages and getattr(args, name) != p.get_default(name):

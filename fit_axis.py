@@ -4,7 +4,7 @@
     python fit_axis.py --model smollm2        # 5 minutes, after pip install 'minaxis[open]'
 
 Every role answers every question. The axis is the mean activation of the default Assistant minus
-that of the roles. The table has the control beside each number: the same responses read by a copy
+that of the roles. The last columns of the table are the control: the same responses read by a copy
 of the model with random weights, which knows nothing of roles. If the run is interrupted, the same
 command continues it.
 
@@ -150,7 +150,7 @@ def choose(args: argparse.Namespace, world: World | None) -> tuple[Roles, list[s
     samples = (8 if world else 4) if args.default_samples is None else args.default_samples
     if args.n_prompts < 1 or samples < 1:
         raise ValueError("--n-prompts and --default-samples must be at least 1")
-    # Spread over the list, first and last included: ours runs from modern to fantastical.
+    # Spread over the list, first and last included: ours runs from professional to fantastical.
     names = [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
     # The axis is the difference of two means. One rests on the responses of all roles, the other
     # on the default's alone: so the default answers more often.
@@ -214,7 +214,7 @@ def print_layers(
             random = control[row["layer"]]
             line += f"    {random['cos_pc1']:7.2f}   {number(random['split_half'])}"
         print(line)
-    print(f"Ranks are among {count}. On the axis itself a high rank is nearly guaranteed.")
+    print(f"Ranks are among {count}. On the axis itself a rank near 1 is nearly guaranteed.")
 
 
 def number(x: float | None) -> str:

@@ -23,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import minaxis as mx
 from minaxis.activation_cap import default_layers
-from minaxis.generation import decode, pad_left, row_noise
+from minaxis.generation import decode_steps, pad_left, row_noise
 from minaxis.loading.models import pick_device
 from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
@@ -56,7 +56,7 @@ def in_transformers(
     mask = torch.ones_like(ids)
     if padding is not None:
         mask = (torch.arange(ids.shape[1], device=device) >= padding[:, None]).long()
-    new = tokens + 1  # decode also reads its last tokens
+    new = tokens + 1  # decode_steps also reads its last tokens
 
     def run() -> None:
         model.generate(
@@ -94,7 +94,9 @@ def generation(args: argparse.Namespace, device: torch.device) -> dict[str, Any]
     def run() -> None:
         # There are no stop tokens, so all contestants do equally many steps with the whole batch.
         sampling = mx.SamplingParams(max_new_tokens=args.tokens, temperature=0)
-        for _ in decode(model, prompts, row_noise(0, len(prompts), args.tokens), [], sampling):
+        for _ in decode_steps(
+            model, prompts, row_noise(0, len(prompts), args.tokens), [], sampling
+        ):
             pass
 
     contestants: dict[str, Contestant] = {

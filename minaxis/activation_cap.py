@@ -1,14 +1,16 @@
 """Activation capping: a floor under the projection on the Assistant Axis.
 
     h <- h - v * min(<h, v> - tau, 0)        paper: equation 1
+       = h + v * max(tau - <h, v>, 0)        as the code writes it
 
-v is the unit axis TOWARD the Assistant, tau a threshold. Where the projection <h, v> is below tau
-it is raised to tau. Everything orthogonal to v, and every token above tau, stays as it is.
+v is the unit axis TOWARD the Assistant, tau a threshold. A token whose projection <h, v> is below
+tau is moved along v until its projection is tau. Every other token stays as it is, and so does
+everything orthogonal to v.
 
-Two traps. The reference code writes a ceiling, max(<h, v'> - cap, 0), along v' = role - default:
-the negated axis. That is the same floor, with v = -v' and tau = -cap. And the published "p0.25"
-is the 25th percentile along v', which is the 75th percentile along v: a high floor, about where
-the mean Assistant stands. The 25th percentile along v would hardly cap anything.
+Two traps for readers of the paper's code. Its vectors point away from the Assistant, v' = role -
+default, and it computes a ceiling, h - v' * max(<h, v'> - cap, 0). With unit vectors that is our
+floor: v = -v' and tau = -cap. And its "p0.25" is the 25th percentile along v', which is the 75th
+percentile along v, a high floor. The 25th percentile along v would hardly cap anything.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,13 +45,13 @@ def cap(h: Tensor, v: Tensor, tau: float | Tensor) -> Tensor:
 
     Args:
         h: (..., D) of any floating dtype; the arithmetic is float32 or wider, under autocast too.
-        v: (D,), a unit vector. That is not checked: on a GPU it would mean waiting for it.
-        tau: in the units of h; a number, or a tensor without dimensions, which may change without
-            anything being recompiled.
+        v: (D,), of length 1 (unchecked: a check would have to wait for the GPU).
+        tau: in the unit of h; a number, or a 0-dimensional tensor, which can change without
+            recompilation.
 
     Returns:
-        (..., D), a new contiguous tensor. Rows at or above tau equal h's to the last bit (the sign
-        of a zero excepted), and so do those with a NaN or infinite projection.
+        (..., D), a new contiguous tensor. Rows at or above tau equal h's exactly, except that -0
+        may become 0. Rows with a NaN or infinite projection stay as they are, too.
 
     Raises:
         ValueError: shapes that do not fit, or an h that is not floating-point.
@@ -105,7 +107,8 @@ def capping(
     outputs in place: a hook of your own that keeps one should keep a clone, as `capture` does.
 
     Args:
-        axis: one of ours, or published caps, which bring their own layers and thresholds.
+        axis: one of ours, or published caps, which bring their own layers and thresholds; then
+            `layers` and `percentile` are not used.
         layers: counted from 0; by default those of `default_layers`.
         percentile: of the calibration projections, 0 to 100; a higher one caps harder.
         experiment: which of the published caps to apply.
@@ -121,7 +124,8 @@ def capping(
             answers = generate(model, tokenizer, prompts)
     """
     if isinstance(axis, CappingConfig):
-        caps = axis.caps(experiment, *describe(model)[1:])
+        _, count, width = describe(model)
+        caps = axis.caps(experiment, count, width)
     else:
         axis.check(model)
         count = len(axis.vectors)
@@ -129,8 +133,8 @@ def capping(
         units, floors = axis.unit(), axis.thresholds(percentile)
         caps = [(layer, units[layer], floors[layer].item()) for layer in layers]
 
-    def floor(v: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
-        def function(h: Tensor) -> Tensor:
+    def make_lift(v: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
+        def lift(h: Tensor) -> Tensor:
             nonlocal v
             if v.device != h.device:  # once: the blocks of a model may lie on several devices
                 v = v.to(h.device)
@@ -138,18 +142,19 @@ def capping(
                 return cap_reference(h, v, tau)
             return cap(h, v, tau) if torch.is_grad_enabled() else cap_(h, v, tau)
 
-        return function
+        return lift
 
     with ExitStack() as stack:
         for layer, v, tau in caps:  # published ones may have several at one layer
-            stack.enter_context(edit(model, {layer: floor(v, tau)}, blocks=blocks))
+            stack.enter_context(edit(model, {layer: make_lift(v, tau)}, blocks=blocks))
         yield
 
 
 def default_layers(count: int) -> range:
     """The paper's range, 0.70 to 0.90 of the depth, for a model of `count` layers.
 
-    A model too shallow to have two layers there has all of them capped: one alone hardly acts.
+    If that range has fewer than two layers, all layers are capped: capping one alone has little
+    effect.
     """
     layers = range(round(0.7 * count), round(0.9 * count))
     return layers if len(layers) > 1 else range(count)

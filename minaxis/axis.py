@@ -2,9 +2,9 @@
 
     axis = mean(default responses) - mean(role vectors)        at each layer; paper: section 2
 
-It points TOWARD the default Assistant. A role vector is the mean activation of the responses in
-which the role was adopted. The axis is kept unnormalised. To project an activation h, take the
-unit vector: `<h, axis / ||axis||>`, in the activations' own units, neither centred nor a cosine.
+It points TOWARD the default Assistant. A role vector is the mean activation of a role's responses,
+or of those that a judge found in role. The axis is stored unnormalised. The projection of h is
+`<h, axis / ||axis||>`, in the unit of the activations: it is not centred, and it is no cosine.
 """
 
 import json
@@ -29,7 +29,7 @@ _PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not ten
 class Axis:
     """One direction a layer, and what was measured with it.
 
-    Only `vectors` is always there: a published axis file may hold no more.
+    A published axis file may hold `vectors` alone.
     """
 
     vectors: Tensor  # (L, D) toward the Assistant, unnormalised
@@ -40,7 +40,7 @@ class Axis:
     projections: Tensor | None = None  # (N, L) of every calibration response, on the unit axis
     split_half: Tensor | None = None  # (L,) cosine of the axes of two halves of the responses
     split_questions: Tensor | None = None  # (L,) the same for halves that share no question
-    adoption: dict[str, float] = field(default_factory=dict)  # role -> share of responses in role
+    adoption: dict[str, float] = field(default_factory=dict)  # role -> share in role, if judged
     meta: dict = field(default_factory=dict)  # model, settings, version: what it belongs to
 
     def unit(self) -> Tensor:
@@ -55,8 +55,8 @@ class Axis:
     def thresholds(self, percentile: float) -> Tensor:
         """(L,): the percentile, 0 to 100, of the calibration projections, each layer by itself.
 
-        Role and default responses count together. The 75th percentile is roughly where the mean
-        Assistant stands (the paper's "p0.25" counts along the negated axis).
+        All responses count together, so the percentile depends on how often the default answers.
+        (The paper's "p0.25" counts along the negated axis: it is the 75th percentile here.)
         """
         if self.projections is None:
             raise ValueError(
@@ -108,8 +108,8 @@ class Axis:
     def save(self, path: str | Path) -> None:
         """Write the axis; equal axes give equal files, byte for byte."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
-        # As text: pickle writes an object that occurs twice by reference, so that the bytes would
-        # depend on which equal strings happen to be one object.
+        # As JSON text: pickle stores a repeated object by reference, so equal axes could give
+        # different bytes.
         plain = {name: state.pop(name) for name in _PLAIN}
         write_tensors(path, state | {"json": json.dumps(plain)})
 
@@ -151,7 +151,7 @@ def fit_axis(
     Args:
         rollouts: from `collect`.
         adopted: role -> (N,) bool, which responses are in role (`judge`): only these enter the
-            role vector. None takes all. `axis.adoption` has the rate of every role.
+            role vector, and `axis.adoption` has the rate of every role. None takes all responses.
         position: "mean" over the response's tokens, or "prompt_end", the last token of the prompt.
         minimum: a role with fewer responses in role than this is left out of the axis.
 
@@ -164,29 +164,29 @@ def fit_axis(
     if position not in ("mean", "prompt_end"):
         raise ValueError(f"position must be 'mean' or 'prompt_end', got {position!r}")
     vectors: dict[str, Tensor] = {}  # role -> (L, D)
-    halves: dict[str, dict[str, Tensor]] = {"split_half": {}, "split_questions": {}}
+    halves: dict[str, dict[str, Tensor]] = {"split_half": {}, "split_questions": {}}  # (2, L, D)
     adoption: dict[str, float] = {}
-    norms, number = torch.zeros(()), torch.zeros((), dtype=torch.long)
+    norms, count = torch.zeros(()), torch.zeros((), dtype=torch.long)
     for role in rollouts:
         rollout = rollouts[role]
         h, responses = rollout[position], rollout["responses"]  # (N, L, D)
         not_empty = torch.tensor([len(r["ids"]) > 0 for r in responses])
-        norms, number = norms + rollout["norm"][not_empty].sum(0), number + not_empty.sum()
-        used = not_empty if adopted is None or role == DEFAULT else not_empty & adopted[role]
-        if role != DEFAULT:
-            adoption[role] = used.float().mean().item()
-        if used.sum() < minimum:
+        norms, count = norms + rollout["norm"][not_empty].sum(0), count + not_empty.sum()
+        kept = not_empty if adopted is None or role == DEFAULT else not_empty & adopted[role]
+        if role != DEFAULT and adopted is not None:
+            adoption[role] = kept.float().mean().item()
+        if kept.sum() < minimum:
             continue
-        vectors[role] = h[used].mean(0)
+        vectors[role] = h[kept].mean(0)
         # Responses come prompt by prompt, each with all questions.
         order, questions = torch.arange(len(responses)), len(rollouts.meta["questions"])
         sides = {"split_half": order // questions % 2, "split_questions": order % questions % 2}
-        for split, side in sides.items():
-            if (used & (side == 0)).any() and (used & (side == 1)).any():
-                halves[split][role] = torch.stack([h[used & (side == i)].mean(0) for i in (0, 1)])
+        for split, half in sides.items():
+            if (kept & (half == 0)).any() and (kept & (half == 1)).any():
+                halves[split][role] = torch.stack([h[kept & (half == i)].mean(0) for i in (0, 1)])
     if DEFAULT not in vectors or len(vectors) < 3:
         raise ValueError(
-            f"{len(vectors)} of {len(adoption) + 1} roles, default included, have {minimum} "
+            f"{len(vectors)} of {len(rollouts)} roles, default included, have {minimum} "
             "responses in role or more; an axis needs the default and two. If the model does not "
             "adopt its roles, try stronger role prompts"
         )
@@ -194,9 +194,9 @@ def fit_axis(
     unit = axis / axis.norm(dim=-1, keepdim=True)
     projections = torch.cat([(rollouts[role][position] * unit).sum(-1) for role in rollouts])
     agreement = {}
-    for split, of in halves.items():
-        if DEFAULT in of and len(of) > 1:
-            first, second = default_minus_roles(of)  # (2, L, D)
+    for split, by_role in halves.items():
+        if DEFAULT in by_role and len(by_role) > 1:
+            first, second = default_minus_roles(by_role)  # (2, L, D)
             agreement[split] = torch.cosine_similarity(first, second, dim=-1)
     default = vectors.pop(DEFAULT)
     return Axis(
@@ -204,7 +204,7 @@ def fit_axis(
         default=default,
         roles=list(vectors),
         role_vectors=torch.stack(list(vectors.values())),
-        norms=norms / number,
+        norms=norms / count,
         projections=projections[~projections.isnan().any(-1)],
         split_half=agreement.get("split_half"),
         split_questions=agreement.get("split_questions"),
@@ -237,7 +237,7 @@ def layer_table(axis: Axis) -> list[dict[str, Any]]:
     """The geometry of each layer, one dict of plain numbers a layer.
 
     cos_pc1, variance of PC1 to PC3, split_half, split_questions, and the default's rank and z-score
-    on the axis and on PC1. On the axis a high rank is nearly guaranteed; on PC1 it is not.
+    on the axis and on PC1. On the axis a rank near 1 is nearly guaranteed; on PC1 it is not.
     """
     halves = {"split_half": axis.split_half, "split_questions": axis.split_questions}
     rows = []

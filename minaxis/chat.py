@@ -37,14 +37,16 @@ def encode_chat(
     messages = [m for m in messages if m["content"] or m["role"] != "system"]
 
     # Break up every special-token string inside the messages: put a character that no message
-    # uses, the guard, between its letters. In the rendered text, whatever still reads as a special
-    # token was written by the template. Then remove the guard.
+    # uses, the guard, after each of its letters. In the rendered text, the template wrote those
+    # special tokens that no guard follows. Then remove the guard.
     content = "".join(m["content"] for m in messages)
     guard = next(c for c in map(chr, range(0xE000, 0xF900)) if c not in content)
-    longest_first = sorted(tokenizer.special, key=len)[::-1]
-    special = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")  # (?!): no match
+    longest_first = sorted(tokenizer.special, key=len, reverse=True)
+    any_special = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!): no match
+    special = re.compile(f"({any_special})(?!{guard})")
     guarded = [
-        m | {"content": special.sub(lambda s: guard.join(s[0]), m["content"])} for m in messages
+        m | {"content": special.sub(lambda s: guard.join(s[0]) + guard, m["content"])}
+        for m in messages
     ]
     text = _write(tokenizer, guarded, add_generation_prompt)
 

@@ -3,10 +3,10 @@
     prefill      one forward pass reads all prompts          (B prompts, T tokens each)
     then, for every new token of the batch:
         sample   one token a row from the last logits
-        decode   one forward pass reads these tokens         (B rows, 1 token each)
+        read     one forward pass reads these tokens         (b rows still speaking, 1 token each)
 
-`decode` is the loop, and yields after every forward pass. `generate` collects the tokens that it
-yields; `rollouts.py` also reads activations between the passes.
+`decode_steps` is the loop, and yields after every forward pass. `generate` collects the tokens that
+it yields; `rollouts.py` also reads activations between the passes.
 
 Every row draws from its own random numbers, the *row noise*. So what a row says depends on the
 seed and not on the other rows of its batch (up to the rounding of larger matrix products).
@@ -14,6 +14,7 @@ seed and not on the other rows of its batch (up to the rounding of larger matrix
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -46,7 +47,9 @@ class SamplingParams:
 
 
 class KVCache:
-    """Keys and values of the tokens seen so far, preallocated; it owns the position.
+    """Preallocated keys and values of the tokens read so far.
+
+    `length` is the next column: the cache owns the position, and the model advances it.
 
     Args:
         config: the config of the model that will use it.
@@ -96,15 +99,16 @@ def sample(
     tokens = logits.argmax(-1, keepdim=True)  # (B, 1)
     if temperature > 0:
         p, order = (logits / temperature).softmax(-1).sort(-1, descending=True)  # (B, V)
-        p = p * (p.cumsum(-1) - p < top_p)  # in: those before it have not reached top_p
+        p = p * (p.cumsum(-1) - p < top_p)  # keep a token if those before it sum to less than top_p
         reached = p.cumsum(-1)
+        # The first token whose cumulative share exceeds the noise.
         place = (reached <= noise[:, None] * reached[:, -1:]).sum(-1, keepdim=True)
         tokens = order.gather(-1, place.clamp(max=p.shape[-1] - 1))
     return tokens[:, 0], logits.log_softmax(-1).gather(-1, tokens)[:, 0]
 
 
 def pad_left(prompts: TokenLists, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
-    """ids (B, T), and the number of padding tokens at the left of each row (B,) or None if none."""
+    """Token ids (B, T), padded at the left, and each row's padding (B,), or None without any."""
     longest = max(len(p) for p in prompts)
     ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=device)
     padding = torch.tensor([longest - len(p) for p in prompts], device=device)
@@ -121,14 +125,13 @@ def new_cache(model: Transformer | HuggingFace, batch: int, max_length: int) -> 
 def prepare(
     model: Transformer | HuggingFace, prompts: TokenLists, room: int
 ) -> tuple[Tensor, Cache, Tensor | None]:
-    """What the first forward pass needs: ids (B, T) to read, a cache with `room` for more tokens,
-    and the padding (B,) or None."""
+    """What the first pass needs: ids (B, T), a cache with `room` to spare, padding (B,) or None."""
     ids, padding = pad_left(prompts, model.device)
     return ids, new_cache(model, len(prompts), ids.shape[1] + room), padding
 
 
 class Step(NamedTuple):
-    """What one forward pass of `decode` read and sampled, for the b rows still in the batch."""
+    """What one forward pass read and sampled, for the b rows still in the batch."""
 
     rows: Tensor  # (b,) which prompt each row continues
     is_response: Tensor  # (b,) bool: was the last token read part of a response (not of a prompt)?
@@ -138,7 +141,7 @@ class Step(NamedTuple):
 
 
 @torch.inference_mode()
-def decode(
+def decode_steps(
     model: nn.Module,
     prompts: TokenLists,
     noise: Tensor,
@@ -154,19 +157,22 @@ def decode(
         noise: (B, max_new_tokens) random numbers in [0, 1), see `row_noise`.
         stop: token ids that end a row.
     """
-    run = adapt(model)
-    # `load(..., fast=True)` gives a model quicker twins of these two functions (minaxis/fast/).
-    first, draw = getattr(run, "fast_prepare", prepare), getattr(run, "fast_sample", sample)
+    lm = adapt(model)
+    # minaxis/fast/install.py gives a model quicker twins of these two functions.
+    prepare_batch = getattr(lm, "fast_prepare", prepare)
+    sample_tokens = getattr(lm, "fast_sample", sample)
     limit = sampling.max_new_tokens
-    ids, cache, padding = first(run, prompts, limit)
+    ids, cache, padding = prepare_batch(lm, prompts, limit)
     noise = noise.to(ids.device)
     ends = torch.tensor(list(stop), device=ids.device, dtype=torch.long)
     rows = torch.arange(len(prompts), device=ids.device)
     is_response = torch.zeros_like(rows, dtype=torch.bool)
     alive = ~is_response
     for step in range(limit):
-        logits = run(ids, cache, padding, last=1)[:, 0]  # (b, V)
-        tokens, logprobs = draw(logits, noise[rows, step], sampling.temperature, sampling.top_p)
+        logits = lm(ids, cache, padding, last=1)[:, 0]  # (b, V)
+        tokens, logprobs = sample_tokens(
+            logits, noise[rows, step], sampling.temperature, sampling.top_p
+        )
         alive = alive & ~torch.isin(tokens, ends)
         yield Step(rows, is_response, tokens, logprobs, alive)
         if not alive.any():
@@ -177,7 +183,7 @@ def decode(
             rows, tokens, alive = rows[keep], tokens[keep], alive[keep]
             padding = None if padding is None else padding[keep]
         ids, is_response = tokens[:, None], alive
-    run(ids, cache, padding, last=1)
+    lm(ids, cache, padding, last=1)
     yield Step(rows, is_response, ids[:, -1], None, torch.zeros_like(alive))
 
 
@@ -237,8 +243,10 @@ def generate(
     noise = row_noise(sampling.seed, len(prompts), sampling.max_new_tokens)
     answers: list[list[int]] = [[] for _ in prompts]
     for batch in length_batches([len(p) for p in prompts], batch_size):
-        steps = decode(model, [prompts[i] for i in batch], noise[batch], tokenizer.stop, sampling)
-        for _, step in zip(range(sampling.max_new_tokens), steps, strict=False):
+        steps = decode_steps(
+            model, [prompts[i] for i in batch], noise[batch], tokenizer.stop, sampling
+        )
+        for step in islice(steps, sampling.max_new_tokens):  # without the last, which only reads
             rows, tokens = step.rows[step.alive].tolist(), step.tokens[step.alive].tolist()
             for row, token in zip(rows, tokens, strict=True):
                 answers[batch[row]].append(token)

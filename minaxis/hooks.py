@@ -70,7 +70,7 @@ def edit(
     *,
     blocks: Sequence[nn.Module] | None = None,
 ) -> Iterator[None]:
-    """Replace the output of blocks by a function of it, for every token, prompt or generated.
+    """Replace each chosen block's output by a function of that output, at every token.
 
     Args:
         functions: layer -> function from the block's output (B, T, D) to the edited (B, T, D),
@@ -83,20 +83,20 @@ def edit(
     chosen = find_blocks(model) if blocks is None else blocks
     check_layers(functions, len(chosen))
 
-    def hook(function: Callable[[Tensor], Tensor | None]) -> Callable:
-        def run(module: nn.Module, args: tuple, output: Any) -> Any:
+    def make_hook(edit_output: Callable[[Tensor], Tensor | None]) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Any) -> Any:
             # Some architectures return (hidden states, attention weights, ...).
             h = output[0] if isinstance(output, tuple) else output
-            edited = function(h)
+            edited = edit_output(h)
             if edited is None:
                 return None
             return (edited, *output[1:]) if isinstance(output, tuple) else edited
 
-        return run
+        return hook
 
     with ExitStack() as stack:
         for layer, function in functions.items():
-            handle = chosen[layer].register_forward_hook(hook(function))
+            handle = chosen[layer].register_forward_hook(make_hook(function))
             stack.callback(handle.remove)
         yield
 
@@ -108,13 +108,13 @@ def capture(
     *,
     blocks: Sequence[nn.Module] | None = None,
 ) -> Iterator[dict[int, Tensor]]:
-    """Keep a copy of what blocks return. Yields a dict, filled by each forward pass anew.
+    """Keep copies of blocks' outputs. Yields a dict that each forward pass overwrites.
 
     Args:
         layers: which blocks; all by default.
         blocks: as for `edit`.
 
-    Returns:
+    Yields:
         layer -> residual stream after that block, (B, T, D), of the latest forward pass. It is a
         copy: an intervention that works in place cannot change what was seen before it.
 
@@ -125,10 +125,10 @@ def capture(
     seen: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Callable[[Tensor], None]:
-        def function(h: Tensor) -> None:
+        def keep_copy(h: Tensor) -> None:
             seen[layer] = h.clone()
 
-        return function
+        return keep_copy
 
     layers = range(len(chosen)) if layers is None else layers
     with edit(model, {layer: keep(layer) for layer in layers}, blocks=chosen):

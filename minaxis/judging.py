@@ -2,26 +2,25 @@
 
 The paper asks a large model to score each response from 0 to 3. Here the generating model scores
 its own responses: a response given in role is likelier under the role's system prompt than under
-the default one. The score of a response is that gain, in nats per token:
+a neutral one. The score of a response is that gain, in nats per token:
 
-    score = log p(response | role prompt, question) - log p(response | question)
+    score = log p(response | role prompt, question) - log p(response | neutral prompt, question)
 
-But every prompt leaves some trace in what was sampled under it, also a prompt without a role. So
-the threshold is calibrated on the default Assistant's own responses: how much do they gain from
-the neutral prompt that they were given ("You are an AI assistant.")? A response is in role if it
-gains more than 95 % of those do.
+The neutral prompt is the first under "default"; in our roles.json it is empty. Every prompt leaves
+a trace in what is sampled under it, even a neutral one. So the threshold is calibrated on the
+default's own responses: a response is in role if it gains more than 95 % of these gain from their
+neutral prompts.
 
-What the judge can tell: whether the system prompt shaped this response as no neutral prompt would.
-When it did not, the axis is meaningless. What it cannot tell: how well the role was played;
-whether a refusal was made in character (the paper's 3) or as the Assistant (its 0); and whether the
-Assistant would have given the same response, say an editor's on the colour of the sky. It counts
-such a response as not in role.
+The judge tells whether the system prompt shaped a response more than a neutral prompt would. It
+cannot tell how well the role was played, nor whether a refusal was made in character (the paper's
+3) or as the Assistant (its 0). If the Assistant would have answered the same, it counts the
+response as not in role.
 
-So use its verdicts for the adoption rate, and think twice before averaging only the responses
-that it passes. It removes from professional roles whatever resembles the Assistant. And of a few
-questions it keeps different ones for each role, so that role vectors differ by question as well as
-by role. `fit_axis.py` prints the axis of these responses beside the axis of all: the two nearly
-agree, their principal components do not.
+So use the verdicts for the adoption rate, and be careful with averages over accepted responses. The
+judge removes what resembles the Assistant from professional roles. With few questions, it keeps
+different questions for different roles, so role vectors then differ by question, too. `fit_axis.py`
+prints the axis of the accepted responses beside the axis of all: the two nearly agree, their
+principal components do not.
 """
 
 import torch
@@ -41,18 +40,18 @@ def response_logprob(
 ) -> Tensor:
     """Mean log-probability of a token of each response given its prompt: (N,), in nats."""
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
-    run = adapt(model)
+    lm = adapt(model)
     result = torch.full((len(texts),), torch.nan)
     for batch in length_batches([len(t) for t in texts], batch_size):
         # Padded at the left, all responses end in the last column: only these need logits.
-        ids, padding = pad_left([texts[i] for i in batch], run.device)
+        ids, padding = pad_left([texts[i] for i in batch], lm.device)
         last = 1 + max(len(responses[i]) for i in batch)
-        logits = run(ids, padding=padding, last=last)  # (B, last, V)
+        logits = lm(ids, padding=padding, last=last)  # (B, last, V)
         for row, i in enumerate(batch):
             n = len(responses[i])
-            said = logits[row, last - n - 1 : last - 1].float()  # (n, V)
-            chosen = said.gather(-1, ids[row, ids.shape[1] - n :, None])[:, 0]
-            result[i] = (chosen - said.logsumexp(-1)).mean()  # NaN for an empty response
+            response_logits = logits[row, last - n - 1 : last - 1].float()  # (n, V)
+            chosen = response_logits.gather(-1, ids[row, ids.shape[1] - n :, None])[:, 0]
+            result[i] = (chosen - response_logits.logsumexp(-1)).mean()  # NaN for an empty response
     return result
 
 
@@ -76,10 +75,10 @@ def judge(
     scores = {}
     for role in rollouts:
         responses = rollouts[role]["responses"]
-        asked = [
+        neutral_prompts = [
             prompt_ids(tokenizer, {"system": neutral, "question": r["question"]}) for r in responses
         ]
-        under_neutral = response_logprob(model, asked, [r["ids"] for r in responses])
+        under_neutral = response_logprob(model, neutral_prompts, [r["ids"] for r in responses])
         scores[role] = rollouts[role]["logprob"] - under_neutral
     systems = [r["system"] for r in rollouts[DEFAULT]["responses"]]
     prompted = torch.tensor([system != neutral for system in systems])

@@ -2,23 +2,22 @@
 
 Each role answers every question under each of its system prompts. At every layer we keep the mean
 of the residual stream over the response's tokens, and over no others: no prompt, no template, no
-end of turn (paper: section 2). There are two ways to get it, and both give the same numbers:
+end of turn (paper: section 2). Two ways give the same numbers, up to rounding:
 
     two passes   generate, then read prompt and response again with hooks: `read_responses`
-    one pass     the k-th token of a response is read by the very pass that samples the next one,
-                 so hooks add the activations up on the way: `generate_with_activations`
+    one pass     the pass that reads a response's k-th token also samples the next one, so hooks
+                 add up the activations while generating: `generate_with_activations`
 
-One pass does half of the work: `collect` uses it. `replay` reads words that exist already.
-Both measure, for every response:
+One pass does half of the work, so `collect` uses it. `replay` reads existing words. Per response:
     mean        (L, D)  mean over the tokens of the response: the paper's activation
     prompt_end  (L, D)  at the last token of the prompt: before any word of the answer
     norm        (L,)    mean length of a token's activation: the unit of steering
     logprob     ()      mean log-probability of a token under its prompt (one pass only)
 """
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from minaxis.generation import (
     SamplingParams,
     TokenLists,
     check_prompts,
-    decode,
+    decode_steps,
     length_batches,
     row_noise,
 )
@@ -40,20 +39,20 @@ from minaxis.support.rollout_store import Rollouts
 from minaxis.support.version import __version__
 from minaxis.tokenizer import AnyTokenizer
 
-Activations = dict[str, Tensor]  # mean, prompt_end, norm, logprob: each with one row a response
+Activations = dict[str, Tensor]  # mean, prompt_end (N, L, D); norm (N, L); logprob (N,)
 
 
 @torch.no_grad()
 def read_responses(model: nn.Module, prompts: TokenLists, responses: TokenLists) -> Activations:
-    """One batch of responses that exist already, read once more by a model."""
-    run = adapt(model)
+    """Activations (no logprob) of B responses that exist already, read once more by a model."""
+    lm = adapt(model)
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
     longest = max(map(len, texts))
     # Padding at the right needs no mask: no token looks ahead.
-    ids = torch.tensor([t + [0] * (longest - len(t)) for t in texts], device=run.device)
+    ids = torch.tensor([t + [0] * (longest - len(t)) for t in texts], device=lm.device)
     means, ends, norms = [], [], []
     with capture(model) as seen:
-        run(ids, last=1)
+        lm(ids, last=1)
     for row, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         h = torch.stack([seen[layer][row] for layer in sorted(seen)]).float()  # (L, T, D)
         response = h[:, len(prompt) : len(text)]  # (L, n, D): the tokens of the response alone
@@ -74,12 +73,12 @@ def generate_with_activations(
     """One batch of responses, their activations added up while they are generated.
 
     Args:
-        prompts, noise, stop, sampling: as for `generation.decode`.
+        prompts, noise, stop, sampling: as for `generation.decode_steps`.
     """
-    run = adapt(model)
-    count, layers, device = len(prompts), run.config.num_hidden_layers, run.device
-    now = torch.zeros(layers, count, run.config.hidden_size, device=device)  # the latest pass
-    total, prompt_end = torch.zeros_like(now), torch.zeros_like(now)  # (L, B, D), float32
+    lm = adapt(model)
+    count, layers, device = len(prompts), lm.config.num_hidden_layers, lm.device
+    latest = torch.zeros(layers, count, lm.config.hidden_size, device=device)
+    total, prompt_end = torch.zeros_like(latest), torch.zeros_like(latest)  # (L, B, D), float32
     norm = torch.zeros(layers, count, device=device)
     logprob = torch.zeros(count, device=device)
     ids = torch.zeros(noise.shape, dtype=torch.long, device=device)
@@ -87,13 +86,13 @@ def generate_with_activations(
 
     def keep_last_token(layer: int) -> Callable[[Tensor], None]:
         def function(h: Tensor) -> None:  # (b, T, D), for the b rows still in the batch
-            now[layer, : len(h)] = h[:, -1]
+            latest[layer, : len(h)] = h[:, -1]
 
         return function
 
     with edit(model, {layer: keep_last_token(layer) for layer in range(layers)}):
-        for k, step in enumerate(decode(model, prompts, noise, stop, sampling)):
-            h = now[:, : len(step.rows)]  # (L, b, D)
+        for k, step in enumerate(decode_steps(model, prompts, noise, stop, sampling)):
+            h = latest[:, : len(step.rows)]  # (L, b, D)
             if k == 0:
                 prompt_end.copy_(h)
             h = h * step.is_response[:, None]  # prompts and rows that have ended add nothing
@@ -116,7 +115,7 @@ def generate_with_activations(
     }
 
 
-def respond(
+def respond_in_batches(
     model: nn.Module,
     tokenizer: AnyTokenizer,
     prompts: TokenLists,
@@ -167,29 +166,29 @@ def collect(
     check_roles(roles)
     if not questions:
         raise ValueError("no questions: collect needs at least one")
-    run = adapt(model)
+    lm = adapt(model)
     meta = {
-        "model": run.config.name,
-        "layers": run.config.num_hidden_layers,
-        "width": run.config.hidden_size,
+        "model": lm.config.name,
+        "layers": lm.config.num_hidden_layers,
+        "width": lm.config.hidden_size,
         "roles": {role: list(prompts) for role, prompts in roles.items()},
         "questions": list(questions),
         "sampling": {k: v for k, v in vars(sampling).items() if k != "seed"}
         | {"batch_size": batch_size},
-        "dtype": str(run.dtype).removeprefix("torch."),
+        "dtype": str(lm.dtype).removeprefix("torch."),
         "seed": sampling.seed,
         "version": __version__,
     }
     asked = {
         role: [
-            {"system": p.replace("{model_name}", run.config.name), "question": q}
+            {"system": p.replace("{model_name}", lm.config.name), "question": q}
             for p in prompts
             for q in questions
         ]
         for role, prompts in roles.items()
     }
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
-    limit = sampling.max_new_tokens
+    seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
 
     rollouts = Rollouts(meta, folder)
@@ -197,16 +196,17 @@ def collect(
     progress = Progress(sum(len(asked[r]) for g in todo for r in g), "responses", "tokens")
     for group in todo:
         # The row noise of a role depends on the seed and the role's name, not on other roles.
-        seeds = [zlib.crc32(f"{sampling.seed} {role}".encode()) for role in group]
-        counts = [len(asked[role]) for role in group]
-        noise = torch.cat([row_noise(*x, limit) for x in zip(seeds, counts, strict=True)])
+        noise = [
+            row_noise(crc32(f"{seed} {role}".encode()), len(asked[role]), limit) for role in group
+        ]
         together = [p for role in group for p in prompts[role]]
-        ids, activations = respond(
-            model, tokenizer, together, noise, sampling, batch_size, progress
+        ids, activations = respond_in_batches(
+            model, tokenizer, together, torch.cat(noise), sampling, batch_size, progress
         )
         first = 0
         for role in group:
-            rows = slice(first, first := first + len(asked[role]))
+            rows = slice(first, first + len(asked[role]))
+            first = rows.stop
             responses = [
                 {**a, "text": tokenizer.decode(answer), "ids": answer}
                 for a, answer in zip(asked[role], ids[rows], strict=True)
@@ -226,8 +226,8 @@ def prompt_ids(tokenizer: AnyTokenizer, asked: Mapping[str, str]) -> list[int]:
 def _groups(asked: Mapping[str, list], batch_size: int) -> list[list[str]]:
     """Roles that are answered together: enough of them to fill a batch.
 
-    The groups follow from the settings alone, also in a run that continues: batches of another
-    size round differently, and the run must end with the same bits.
+    The groups depend on the settings alone. A continued run must form the same batches, because
+    another batch size rounds differently.
     """
     groups: list[list[str]] = [[]]
     for role in asked:
@@ -242,8 +242,8 @@ def replay(
 ) -> Rollouts:
     """The same conversations read by another model: its activations on words it did not choose.
 
-    With a randomly initialised model this is the control that tells how much of the axis is in the
-    words alone. With the same model it gives `collect`'s numbers.
+    With a randomly initialised model, this control shows how much of the axis comes from the words
+    alone. With the same model it gives `collect`'s numbers.
     """
     again = Rollouts(rollouts.meta | {"model": adapt(model).config.name})
     progress = Progress(sum(1 for _ in rollouts), "roles read again", "tokens")

@@ -2,9 +2,9 @@
 
     h <- h + c * n * v        paper: section 3.2
 
-v is the unit axis of one middle layer, toward the Assistant, and n the mean length of a token's
-activation there. So c is in units of the activations themselves: useful values lie within about
-+-1. Negative c leads away from the Assistant, toward other names and other lives.
+v is the unit axis of one middle layer, toward the Assistant. n is the mean residual norm there, the
+mean length of a token's activation. So c is a multiple of n, and useful values lie between about -1
+and 1. A negative c leads away from the Assistant, toward other names and other lives.
 """
 
 from collections.abc import Iterator, Sequence

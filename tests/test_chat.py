@@ -72,3 +72,11 @@ def test_a_template_that_cannot_be_used_is_an_error_that_says_why(tokenizer, tem
 def test_a_malformed_message_is_an_error_that_shows_it(tokenizer, message):
     with pytest.raises(ValueError, match="a message must be"):
         encode_chat(tokenizer, [message])
+
+
+def test_a_special_token_of_one_letter_is_ordinary_text_in_a_message(tokenizer):
+    tokenizer.special["#"] = 264
+    messages = [{"role": "user", "content": "a#b ## <|end|>#"}]
+    ids = encode_chat(tokenizer, messages, add_generation_prompt=False)
+    assert [i for i in ids if i >= 261] == [tokenizer.special["<|user|>"], 264]
+    assert tokenizer.decode(ids) == "<|user|>a#b ## <|end|>#<|end|>"

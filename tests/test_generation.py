@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from minaxis import SamplingParams, generate
-from minaxis.generation import decode, row_noise, sample
+from minaxis.generation import decode_steps, row_noise, sample
 
 SAMPLING = {"max_new_tokens", "temperature", "top_p"}
 PROMPTS = [[5, 6, 7, 8, 9], [20, 21], [30, 31, 32, 33], [40]]
@@ -58,7 +58,9 @@ def test_tokens_stream_in_order(tiny, tokenizer):
 
 
 def test_decode_ends_with_a_pass_that_reads_the_last_token(tiny):
-    steps = list(decode(tiny, PROMPTS, row_noise(0, 4, 5), [], SamplingParams(max_new_tokens=5)))
+    steps = list(
+        decode_steps(tiny, PROMPTS, row_noise(0, 4, 5), [], SamplingParams(max_new_tokens=5))
+    )
     assert len(steps) == 6
     assert not steps[0].is_response.any()  # the prompt is not part of the response
     assert all(step.is_response.all() for step in steps[1:])

@@ -6,7 +6,7 @@ import torch
 from minaxis import SamplingParams, capture, collect, encode_chat, replay
 from minaxis import rollouts as rollouts_module
 from minaxis.generation import row_noise
-from minaxis.rollouts import generate_with_activations, read_responses, respond
+from minaxis.rollouts import generate_with_activations, read_responses, respond_in_batches
 
 ROLES = {
     "default": ["", "Respond as yourself."],
@@ -96,9 +96,11 @@ def test_one_pass_and_two_passes_give_the_same_activations_also_for_empty_respon
 def test_responses_come_back_in_the_order_of_their_prompts(tiny, tokenizer):
     prompts = [[(7 * i + j) % 250 for j in range(3 + 5 * i % 9)] for i in range(10)]
     noise, sampling = row_noise(0, 10, 6), SamplingParams(max_new_tokens=6)
-    ids, many = respond(tiny, tokenizer, prompts, noise, sampling, batch_size=3)
+    ids, many = respond_in_batches(tiny, tokenizer, prompts, noise, sampling, batch_size=3)
     for i, prompt in enumerate(prompts):
-        (answer,), alone = respond(tiny, tokenizer, [prompt], noise[[i]], sampling, batch_size=1)
+        (answer,), alone = respond_in_batches(
+            tiny, tokenizer, [prompt], noise[[i]], sampling, batch_size=1
+        )
         assert answer == ids[i]
         torch.testing.assert_close(alone["mean"][0], many["mean"][i])
 
@@ -114,9 +116,9 @@ def test_an_interrupted_run_continues_and_ends_with_the_same_bits(
         groups += 1
         if groups == 2:
             raise KeyboardInterrupt
-        return respond(*args)
+        return respond_in_batches(*args)
 
-    monkeypatch.setattr(rollouts_module, "respond", interrupt)
+    monkeypatch.setattr(rollouts_module, "respond_in_batches", interrupt)
     with pytest.raises(KeyboardInterrupt):
         collected(tiny, tokenizer, folder=tmp_path)
     files = {f.name for f in tmp_path.iterdir()}
@@ -125,7 +127,7 @@ def test_an_interrupted_run_continues_and_ends_with_the_same_bits(
     continued = collected(tiny, tokenizer, folder=tmp_path)
     assert same(whole, continued)
     # and once more, now that everything is there: nothing is generated
-    monkeypatch.setattr(rollouts_module, "respond", None)
+    monkeypatch.setattr(rollouts_module, "respond_in_batches", None)
     assert same(whole, collected(tiny, tokenizer, folder=tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The same results, sooner. Each file has a plain twin in the core, and a test that both agree.
+"""Faster versions of core functions. Each has a plain twin in the core, and a test that both agree.
 
     file              plain twin                       what it saves
     attention.py      model.Attention.attend           bfloat16 attention on CPUs

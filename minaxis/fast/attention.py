@@ -1,4 +1,4 @@
-"""Attention in bfloat16 on CPUs: its steps written out are faster there than PyTorch's kernel."""
+"""bfloat16 attention on CPUs, in separate steps, which are faster there than PyTorch's kernel."""
 
 import torch
 from torch import Tensor
@@ -13,16 +13,16 @@ class SteppedAttention(Attention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-            scores = q[..., 0].numel() * k.shape[2]  # B H T S
-            if q.shape[2] == 1 or scores < _MOST_SCORES:
+            score_count = q[..., 0].numel() * k.shape[2]  # B H T S
+            if q.shape[2] == 1 or score_count < _MOST_SCORES:
                 return self.attend_in_steps(q, k, v, mask)
         return super().attend(q, k, v, mask)
 
     def attend_in_steps(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """softmax(q k^T / sqrt(Dh) + mask) v, (B, H, T, Dh).
 
-        The H / K heads of a group count as further queries of the key head that they share: each
-        key is then read once for all of them.
+        The H / K query heads that share a key head become further queries of that head, so each
+        key is read once for all of them.
         """
         queries = q.shape[2]
         q = (q * self.head_dim**-0.5).reshape(len(q), k.shape[1], -1, self.head_dim)

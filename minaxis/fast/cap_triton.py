@@ -2,9 +2,9 @@
 
     h <- h + v * relu(tau - <h, v>)        row by row: a dot product, a clamp, an update
 
-The arithmetic is nothing: four operations an element. What costs time is moving h between the
-GPU's memory and its processors. In plain PyTorch every step is a kernel of its own, and each one
-fetches what the one before it stored (D elements a row, `#` is D of them moved):
+The arithmetic is cheap, four operations an element. Moving h between the GPU's memory and its
+processors is what costs time. In plain PyTorch each step is a kernel of its own, which reads again
+what the step before has stored. Below, each `#` is one row of D elements that is moved:
 
                           reads      writes
     p = h @ v             #                       row of h -> one number
@@ -73,16 +73,16 @@ def cap_rows(h: Tensor, out: Tensor, v: Tensor, tau: Tensor | float) -> None:
 
     Args:
         v: (D,) unit vector on the same device, of any floating dtype.
-        tau: a number goes along as an argument of the launch; a tensor without dimensions is read
-            by the kernel, from the same device, so that a CUDA graph follows its changes.
+        tau: a number is passed as an argument of the launch. A 0-dimensional tensor on the same
+            device is read by the kernel, so a replayed CUDA graph sees its new value.
     """
     rows, width = h.shape
     wide = triton.next_power_of_2(width)
-    # Narrow rows share a program, up to 4,096 elements: then each of its threads holds 16, two
-    # 16-byte reads in bfloat16.
+    # Narrow rows share a program, up to 4,096 elements: 16 for each of its 256 threads, which are
+    # two 16-byte reads in bfloat16.
     together = max(1, 4096 // wide)
-    # Many rows: each program takes four turns, so that v is fetched a quarter as often. Few rows:
-    # one turn, so that all of the GPU has something to do.
+    # With many rows, each program takes four turns, and v is fetched a quarter as often. With few
+    # rows it takes one turn, to keep the whole GPU busy.
     steps = 4 if rows >= 4096 * together else 1
     cap_kernel[(triton.cdiv(rows, together * steps),)](
         h, out, v.contiguous(), tau, rows, width,

@@ -14,6 +14,6 @@ def install(model: Transformer) -> None:
     for module in model.modules():
         if type(module) is Attention:
             module.__class__ = SteppedAttention
-    # `generation.decode` looks for these two names.
+    # `generation.decode_steps` looks for these two names.
     setattr(model, "fast_prepare", prefill_prefixes)  # noqa: B010 (a type checker expects a module)
     setattr(model, "fast_sample", sample)  # noqa: B010

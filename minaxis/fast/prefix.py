@@ -30,8 +30,8 @@ def find_prefixes(
     Returns:
         prefixes: the shared beginnings.
         prefix_index: for each prompt the index of its prefix.
-        suffix_length: the number of tokens that every prompt reads by itself. A prompt shorter
-            than its prefix and the suffix together begins with only a part of the prefix.
+        suffix_length: the number of tokens that every prompt reads by itself. If prefix plus
+            suffix is longer than a prompt, that prompt uses only the start of the prefix.
     """
     order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
     common = [0] * len(prompts)  # tokens shared with a neighbour in that order
@@ -56,7 +56,7 @@ def find_prefixes(
 def prefill_prefixes(
     model: Transformer, prompts: Sequence[Sequence[int]], room: int
 ) -> tuple[Tensor, Cache, Tensor | None]:
-    """As `generation.prepare`, but what prompts share is in the cache already, where that pays."""
+    """As `generation.prepare`; shared prefixes are in the cache if that saves enough reading."""
     lengths = [len(p) for p in prompts]
     longest = max(lengths)
     prefixes, prefix_index, suffix_length = find_prefixes(prompts)

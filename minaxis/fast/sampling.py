@@ -1,8 +1,8 @@
 """Sampling without sorting the whole vocabulary, a few rows at a time.
 
-The nucleus is nearly always small, so only the head of the distribution is sorted, and all of it
-in the rows where the head is not enough. And a few rows at a time, about 4 MB, reuse memory that
-is in the processor's cache; fresh memory for all rows at once costs more than the arithmetic.
+The nucleus is nearly always small, so only the likeliest 256 tokens are sorted; rows whose nucleus
+is larger are sorted whole. Rows are worked on in slices of about 4 MB, which stay in the
+processor's cache. Fresh memory for all rows at once costs more than the arithmetic.
 """
 
 import torch

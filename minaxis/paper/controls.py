@@ -4,11 +4,9 @@ A random axis shows what any direction of this length does. Random weights show 
 axis's geometry comes from the words alone.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from minaxis.axis import Axis, fit_axis
 from minaxis.model import Transformer
@@ -39,14 +37,13 @@ def random_weights_axis(
     rollouts: Rollouts,
     seed: int,
     *,
-    adopted: Mapping[str, Tensor] | None = None,
     position: str = "mean",
 ) -> Axis:
     """The axis of a copy of the model with random weights, which reads the same responses.
 
     Args:
-        adopted, position: as for `fit_axis`.
+        position: as for `fit_axis`.
     """
     random = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
     random = random.to(model.lm_head.weight).eval()
-    return fit_axis(replay(random, tokenizer, rollouts), adopted, position=position)
+    return fit_axis(replay(random, tokenizer, rollouts), position=position)

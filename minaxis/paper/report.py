@@ -156,6 +156,8 @@ def write_docs(page: Path, figures: Path, folders: Sequence[Path]) -> None:
     kind = runs[0].kind
     if any(run.kind != kind for run in runs):
         raise ValueError("a table has runs of one kind: all on tiny models, or all on open models")
+    if not page.is_file():
+        raise ValueError(f"{page}: no such file; run this in a checkout of the repository")
     text = page.read_text(encoding="utf-8")
     begin, end = (marker.format(kind) for marker in MARKERS)
     if text.count(begin) != 1 or text.count(end) != 1:

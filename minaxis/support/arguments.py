@@ -10,10 +10,13 @@ import torch
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script, and end it with one line on bad input (status 2) and on Ctrl-C (status 130)."""
+    """Run a script, and end it with one line if it fails or is interrupted.
+
+    Bad input, an unwritable path or a full disk ends it with status 2, and Ctrl-C with status 130.
+    """
     try:
         main()
-    except (ValueError, ImportError) as e:
+    except (ValueError, ImportError, OSError) as e:
         print(f"{sys.argv[0]}: error: {e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -32,6 +32,7 @@ MODULES = {
     "minaxis.vocabulary": "minaxis.loading.tokenizer_json",
     "minaxis.weights": "minaxis.loading.models",
     "minaxis.world": "minaxis.tiny.world",
+    "minaxis.paper.conditions": "minaxis.paper.lab",
 }
 _NAMES = {
     "minaxis.axis": {"standing": "minaxis.axis.rank_and_zscore"},

@@ -17,7 +17,7 @@ from minaxis.chat import Message, encode_chat
 from minaxis.generation import SamplingParams, row_noise
 from minaxis.model import Transformer
 from minaxis.roles import DEFAULT, Roles
-from minaxis.rollouts import collect, respond
+from minaxis.rollouts import collect, respond_in_batches
 from minaxis.support.rollout_store import Rollouts
 from minaxis.tiny.reader import Reader, Reading
 from minaxis.tiny.world import ASSISTANT, GROUPS, Question, World
@@ -53,7 +53,9 @@ def answer(
     sampling = SamplingParams(
         max_new_tokens=max_new_tokens, temperature=0.7, top_p=0.9, seed=seed
     )  # fmt: skip
-    ids, activations = respond(model, tokenizer, prompts, noise, sampling, batch_size=128)
+    ids, activations = respond_in_batches(
+        model, tokenizer, prompts, noise, sampling, batch_size=128
+    )
     return [tokenizer.decode(i) for i in ids], activations["mean"]
 
 

@@ -70,6 +70,8 @@ def test_write_docs_replaces_the_table_and_nothing_else(experiments, tmp_path):
     assert (figures / "tiny" / "drift.png").read_bytes() == b"figure 0"
     write_docs(page, figures, folders)
     assert page.read_text() == once
+    with pytest.raises(ValueError, match="no such file"):
+        write_docs(tmp_path / "none.md", figures, folders)
     page.write_text("no markers")
     with pytest.raises(ValueError, match="expected one <!-- results of tiny begin -->"):
         write_docs(page, figures, folders)
