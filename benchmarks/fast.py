@@ -1,6 +1,6 @@
 """What each fast twin saves, end to end: one job with all twins, and without each of them.
 
-    python benchmarks/fast.py                # 15 minutes on two cores
+    python benchmarks/fast.py                # 9 minutes on two cores
 
 The job is a shorter form of the job of pipeline.py: SmolLM2 answers 4 questions under each of 16
 system prompts (64 responses of 24 tokens), and the mean activation at every layer is computed. The

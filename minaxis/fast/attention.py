@@ -1,4 +1,7 @@
-"""bfloat16 attention on CPUs, in separate steps, which are faster there than PyTorch's kernel."""
+"""bfloat16 attention on CPUs, in separate steps, which are faster there than PyTorch's kernel.
+
+Without it, 64 responses of SmolLM2 take 53 % longer in bfloat16 (`python benchmarks/fast.py`).
+"""
 
 import torch
 from torch import Tensor

@@ -3,6 +3,9 @@
 The nucleus is nearly always small, so only the likeliest 256 tokens are sorted; rows whose nucleus
 is larger are sorted whole. Rows are worked on in slices of about 4 MB, which stay in the
 processor's cache. Fresh memory for all rows at once costs more than the arithmetic.
+
+Without it, 64 responses of SmolLM2 take 40 % longer in float32 and 99 % longer in bfloat16 (`python
+benchmarks/fast.py`).
 """
 
 import torch
