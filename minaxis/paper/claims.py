@@ -20,7 +20,7 @@ class Claim:
 
 
 def verdict(holds: bool, partly: bool) -> str:
-    """The verdict on a claim. Its two rules were written down before the result."""
+    """The verdict on a claim: does it hold, hold in part, or not, by its own two rules?"""
     return "holds" if holds else "partly" if partly else "not"
 
 
