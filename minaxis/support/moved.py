@@ -34,12 +34,25 @@ MODULES = {
     "minaxis.world": "minaxis.tiny.world",
     "minaxis.paper.conditions": "minaxis.paper.lab",
 }
-_NAMES = {
+NAMES = {
+    "minaxis.activation_cap": {"plain": "minaxis.activation_cap.cap_reference"},
     "minaxis.axis": {"standing": "minaxis.axis.rank_and_zscore"},
+    "minaxis.chat": {"Refusal": "minaxis.loading.templates.TemplateRefusal"},
+    "minaxis.fast.prefix": {
+        "begin": "minaxis.fast.prefix.prefill_prefixes",
+        "pad_left": "minaxis.generation.pad_left",
+        "share": "minaxis.fast.prefix.find_prefixes",
+    },
+    "minaxis.generation": {
+        "batches": "minaxis.generation.length_batches",
+        "decode": "minaxis.generation.decode_steps",
+        "draws": "minaxis.generation.row_noise",
+    },
     "minaxis.model": {
         "KVCache": "minaxis.KVCache",
         "RopeScaling": "minaxis.loading.rope_scaling.Llama3Scaling",
     },
+    "minaxis.rollouts": {"respond": "minaxis.rollouts.generate_with_activations"},
     "minaxis.tokenizer": {
         "GPT2": "minaxis.loading.byte_level.GPT2",
         "PATTERNS": "minaxis.loading.byte_level.PATTERNS",
@@ -62,7 +75,7 @@ class _Explain(MetaPathFinder):
 def explain() -> None:
     """Let an import of an old name fail with a message that names the new place."""
     sys.meta_path.append(_Explain())
-    for module, names in _NAMES.items():
+    for module, names in NAMES.items():
 
         def __getattr__(name: str, module: str = module, names: dict[str, str] = names) -> Any:
             if name in names:

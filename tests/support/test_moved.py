@@ -1,3 +1,5 @@
+import importlib
+import re
 import subprocess
 import sys
 
@@ -11,6 +13,15 @@ def test_an_import_of_a_module_that_has_moved_names_its_new_place(old, new):
     with pytest.raises(ImportError, match=new.replace(".", r"\.")):
         __import__(old)
     __import__(new)
+
+
+@pytest.mark.parametrize("module", moved.NAMES)
+def test_the_new_place_of_every_name_that_has_moved_exists(module):
+    for old, new in moved.NAMES[module].items():
+        owner, _, name = new.rpartition(".")
+        with pytest.raises(ImportError, match=re.escape(f"it is {new}")):
+            getattr(importlib.import_module(module), old)
+        assert hasattr(importlib.import_module(owner), name)
 
 
 def test_a_name_that_has_moved_names_its_new_place():
