@@ -59,8 +59,8 @@ def read_responses(model: nn.Module, prompts: TokenLists, responses: TokenLists)
         means.append(response.mean(1))
         ends.append(h[:, len(prompt) - 1])
         norms.append(response.norm(dim=-1).mean(-1))
-    found = {"mean": means, "prompt_end": ends, "norm": norms}
-    return {name: torch.stack(rows).cpu() for name, rows in found.items()}
+    rows = {"mean": means, "prompt_end": ends, "norm": norms}
+    return {name: torch.stack(x).cpu() for name, x in rows.items()}
 
 
 def generate_with_activations(
