@@ -72,8 +72,9 @@ def cap_(h: Tensor, v: Tensor, tau: float | Tensor) -> Tensor:
         ValueError: as for `cap`; also where a gradient would have to pass through it.
     """
     _check(h, v, tau)
-    learns = (isinstance(x, Tensor) and x.requires_grad for x in (h, v, tau))
-    if torch.is_grad_enabled() and any(learns):
+    if torch.is_grad_enabled() and any(
+        isinstance(x, Tensor) and x.requires_grad for x in (h, v, tau)
+    ):
         raise ValueError("cap_ works in place and has no gradient: use cap, or torch.no_grad()")
     if cap_operator.supports(h):
         return cap_operator.cap_(h, v, tau)

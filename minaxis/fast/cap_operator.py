@@ -33,9 +33,9 @@ CapRows = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 def supports(h: Tensor) -> bool:
     """Whether the operator has a quicker way than the plain formula for such a tensor."""
-    if h.device.type == "cuda":
-        return _HAS_TRITON and h.dtype != torch.float64 and h.shape[-1] <= MAX_WIDTH
-    return h.device.type == "cpu"
+    if h.is_cpu:
+        return True
+    return h.is_cuda and _HAS_TRITON and h.dtype != torch.float64 and h.shape[-1] <= MAX_WIDTH
 
 
 def cap(h: Tensor, v: Tensor, tau: float | Tensor) -> Tensor:
