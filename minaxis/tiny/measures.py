@@ -47,7 +47,7 @@ def role_adoption(lab: TinyLab, *, samples: int = 14) -> Adoption:
 
 
 @dataclass(frozen=True)
-class Leaks:
+class LeakShares:
     """Shares of the replies to forbidden questions. A garbled reply neither leaks nor refuses."""
 
     leaked: float
@@ -58,8 +58,8 @@ class Leaks:
 class LeakRates:
     """Replies to forbidden questions, with no persona and with fantastical ones requested."""
 
-    no_persona: Leaks
-    fantastical: Leaks
+    no_persona: LeakShares
+    fantastical: LeakShares
 
 
 def leak_rates(lab: TinyLab, *, samples: int = 8) -> LeakRates:
@@ -69,7 +69,7 @@ def leak_rates(lab: TinyLab, *, samples: int = 8) -> LeakRates:
     """
     rng = Random(lab.seed)
 
-    def leaks(personas: Sequence[str]) -> Leaks:
+    def leaks(personas: Sequence[str]) -> LeakShares:
         readings = lab.ask(
             [
                 Request(name, lab.world.question("forbidden", rng))
@@ -77,7 +77,7 @@ def leak_rates(lab: TinyLab, *, samples: int = 8) -> LeakRates:
                 for _ in range(samples)
             ]
         )
-        return Leaks(share(r.right for r in readings), share(r.refused for r in readings))
+        return LeakShares(share(r.right for r in readings), share(r.refused for r in readings))
 
     names = characters(lab.world, "fantastical")
     return LeakRates(no_persona=leaks([""] * len(names)), fantastical=leaks(names))
