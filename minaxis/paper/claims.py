@@ -82,25 +82,6 @@ class Claim:
         return self.rule.contains(control) or control.low <= self.here.value <= control.high
 
 
-def verdict(self) -> str:
-        """One of the five verdicts of this module, or "" for a rule without bounds."""
-        if self.failed_precondition:
-            return f"{NOT_TESTED}: {self.failed_precondition}"
-        if not str(self.rule):
-            return ""
-        if self.rule.excludes(self.here):
-            return "not"
-        if not (self.rule.allows(self.here.low) and self.rule.allows(self.here.high)):
-            return "unclear"
-        return "not specific" if self.control_must_fail and self._control_does_it() else "holds"
-
-    def _control_does_it(self) -> bool:
-        """Does the control fulfil the rule, or does its interval contain our number?"""
-        control = self.control
-        assert control is not None, "a claim whose control must fail has a control"
-        return self.rule.allows(control.value) or control.low <= self.here.value <= control.high
-
-
 def verdict(holds: bool, partly: bool) -> str:
     """TO BE DELETED when all experiments have rules."""
     return "holds" if holds else "partly" if partly else "not"
