@@ -141,7 +141,7 @@ def bootstrap(
     generator = torch.Generator().manual_seed(seed)
     value = statistic(torch.arange(n))
     drawn = [statistic(torch.randint(n, (n,), generator=generator)) for _ in range(samples)]
-    half = Z * torch.tensor(drawn).std().item()
+    half = Z * torch.tensor(drawn, dtype=torch.float64).std().item()
     return Estimate(value, value - half, value + half)
 
 
