@@ -10,7 +10,7 @@ from minaxis.axis import Axis
 from minaxis.chat import encode_chat
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import matched_random_axes, random_weights_axis
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
 from minaxis.paper.open_lab import JudgedRolePlay, OpenLab, chat
@@ -44,9 +44,9 @@ def run_experiments(
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
-        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
         role_play=JudgedRolePlay(model, tokenizer, rollouts, ROLES),
     )  # fmt: skip
+    lab = with_random_axes(lab, rollouts, texts=32)
     adoption_rate = sum(axis.adoption.values()) / len(axis.adoption)
     results: list[Experiment] = []
     results.append(measure_persona_space(axis, random_weights, adoption_rate=adoption_rate))

@@ -7,7 +7,7 @@ from minaxis.model import Transformer
 from minaxis.paper.base import measure_base_and_chat
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import matched_random_axes, random_weights_axis
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
 from minaxis.paper.jailbreaks import measure_jailbreaks
@@ -49,10 +49,8 @@ def run_experiments(
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, seed)
     base_axis = fit_axis(collect_tiny_rollouts(base, tokenizer, world, seed))
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
-    lab = TinyLab(
-        model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed,
-        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
-    )  # fmt: skip
+    lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
+    lab = with_random_axes(lab, rollouts)
     adopted = in_role(world, rollouts)
     results: list[Experiment] = []
     watch("1 persona space")
