@@ -5,8 +5,10 @@ A claim is one number with its 95 % interval, and one rule. Its verdict is one o
     holds            the whole interval lies inside the rule
     not              the whole interval lies outside
     unclear          the interval crosses a bound of the rule
-    not specific     it would hold, but the control does the same
+    not specific     the control fulfils the rule, too, or its interval contains our number
     not tested: ...  what the claim takes for granted is not so
+
+The interval of a control of several random directions goes from the least to the largest of them.
 """
 
 from abc import ABC, abstractmethod
@@ -35,14 +37,14 @@ class Rule:
             return f"at least {self.at_least:g}"
         return f"at most {self.at_most:g}" if self.at_most is not None else ""
 
-    def allows(self, value: float) -> bool:
-        """Does a number lie inside?"""
-        return (self.at_least is None or value >= self.at_least) and (
-            self.at_most is None or value <= self.at_most
+    def contains(self, estimate: Estimate) -> bool:
+        """Does the whole interval lie inside?"""
+        return (self.at_least is None or estimate.low >= self.at_least) and (
+            self.at_most is None or estimate.high <= self.at_most
         )
 
     def excludes(self, estimate: Estimate) -> bool:
-        """Does a whole interval lie outside?"""
+        """Does the whole interval lie outside?"""
         return (self.at_least is not None and estimate.high < self.at_least) or (
             self.at_most is not None and estimate.low > self.at_most
         )
@@ -53,7 +55,7 @@ class Claim:
     """One claim, the paper's number for it, and the same number measured here."""
 
     text: str
-    paper: str  # the paper's number, and its section or figure
+    paper: str  # the paper's number, and its section or figure; "" if it has none
     here: Estimate
     rule: Rule
     control: Estimate | None = None  # the same number for the control, if the claim has one
@@ -70,20 +72,24 @@ class Claim:
             return ""
         if self.rule.excludes(self.here):
             return "not"
-        if not (self.rule.allows(self.here.low) and self.rule.allows(self.here.high)):
+        if not self.rule.contains(self.here):
             return "unclear"
         return "not specific" if self.control_must_fail and self._control_does_it() else "holds"
 
     def _control_does_it(self) -> bool:
-        """Does the control fulfil the rule, or does its interval contain our number?"""
         control = self.control
         assert control is not None, "a claim whose control must fail has a control"
-        return self.rule.allows(control.value) or control.low <= self.here.value <= control.high
+        return self.rule.contains(control) or control.low <= self.here.value <= control.high
 
 
 def verdict(holds: bool, partly: bool) -> str:
     """TO BE DELETED when all experiments have rules."""
     return "holds" if holds else "partly" if partly else "not"
+
+
+def kind(verdict: str) -> str:
+    """A verdict without its reason."""
+    return verdict.split(":")[0]
 
 
 @dataclass(frozen=True)

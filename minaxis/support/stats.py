@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import hypot, sqrt
+from math import exp, hypot, sqrt
 
 import torch
 from torch import Tensor
@@ -101,20 +101,14 @@ def difference(a: Rate, b: Rate) -> Estimate:
 
 
 def ratio(a: Rate, b: Rate) -> Estimate:
-    """Rate a over rate b, with Donner and Zou's 95 % interval.
+    """Rate a over rate b, of different questions, with Walter's 95 % interval.
 
-    Raises:
-        ValueError: b is zero, so there is no ratio.
+    Half a reply is added to each count, so that the ratio exists even where a count is zero.
     """
-    if not b.rate:
-        raise ValueError(f"expected a rate above zero to divide by, got 0 of {b.n}")
-
-    def end(a_end: float, b_end: float, sign: int) -> float:
-        product = a.rate * b.rate
-        spread = a_end * b_end * (2 * a.rate - a_end) * (2 * b.rate - b_end)
-        return (product + sign * sqrt(product**2 - spread)) / (b_end * (2 * b.rate - b_end))
-
-    return Estimate(a.rate / b.rate, end(a.low, b.high, -1), end(a.high, b.low, 1))
+    hits_a, hits_b = (r.rate * r.n + 0.5 for r in (a, b))
+    value = hits_a / (a.n + 1) / (hits_b / (b.n + 1))
+    error = sqrt(1 / hits_a - 1 / (a.n + 1) + 1 / hits_b - 1 / (b.n + 1))  # of its logarithm
+    return Estimate(value, value * exp(-Z * error), value * exp(Z * error))
 
 
 def mean_of(estimates: Sequence[Estimate]) -> Estimate:

@@ -66,15 +66,18 @@ def test_a_difference_of_rates_has_newcombes_interval():
     assert -d == Estimate(-d.value, -d.high, -d.low)
 
 
-def test_a_ratio_of_rates_has_an_interval_even_where_the_upper_rate_is_zero_or_one():
+def test_a_ratio_of_rates_exists_even_where_a_rate_is_zero_or_one():
     none = ratio(rate(flags(0, 96)), rate(flags(90, 96)))
-    assert none.low == none.value == 0 < none.high < 0.06
+    assert 0 < none.low < none.value < 0.01 < none.high < 0.1
     half = ratio(rate(flags(200, 400)), rate(flags(400, 400)))
-    assert 0.45 < half.low < half.value == 0.5 < half.high < 0.56
+    assert 0.45 < half.low < half.value == pytest.approx(0.5, abs=0.002)
+    assert half.value < half.high < 0.56
     same = ratio(rate(flags(50, 100)), rate(flags(50, 100)))
+    assert same.value == 1
     assert same.low * same.high == pytest.approx(1)  # as much above as below
-    with pytest.raises(ValueError, match="above zero to divide by, got 0 of 8"):
-        ratio(rate(flags(4, 8)), rate(flags(0, 8)))
+    nothing = ratio(rate(flags(0, 8)), rate(flags(0, 8)))
+    assert nothing.low < 0.05
+    assert nothing.high > 20
 
 
 def test_a_mean_of_two_numbers_is_more_certain_than_each():
