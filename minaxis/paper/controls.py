@@ -40,7 +40,7 @@ AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
 def with_random_axes(
-    lab: AnyLab, rollouts: Rollouts, *, count: int = RANDOM_AXES, texts: int = 128
+    lab: AnyLab, rollouts: Rollouts, *, count: int = RANDOM_AXES, texts: int = 64
 ) -> AnyLab:
     """The lab with random axes that are as long as its axis, and push as hard, at each layer.
 
@@ -111,12 +111,12 @@ def push_under_cap(lab: Lab, axis: Axis, texts: TokenLists) -> dict[int, float]:
     """
     ids, counted = padded(lab.model, texts)
     # A capture that is registered before the cap sees what the cap reads.
-    with capture(lab.model, lab.layers) as before, lab.capped(axis):
-        with capture(lab.model, lab.layers) as after:
-            adapt(lab.model)(ids, last=1)
+    model, layers = lab.model, lab.layers
+    with capture(model, layers) as before, lab.capped(axis), capture(model, layers) as after:
+        adapt(model)(ids, last=1)
     return {
         layer: (after[layer] - before[layer])[counted].float().norm(dim=-1).mean().item()
-        for layer in lab.layers
+        for layer in layers
     }
 
 
