@@ -12,8 +12,7 @@ from minaxis.axis import Axis
 from minaxis.chat import encode_chat
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import random_axis, random_weights_axis
-from minaxis.paper.lab import RANDOM_AXES
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
 from minaxis.paper.open_lab import JudgedRolePlay, OpenLab, chat
@@ -48,9 +47,9 @@ def run_experiments(
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
-        random_axes=[random_axis(axis, rollouts, seed + i) for i in range(RANDOM_AXES)],
         role_play=JudgedRolePlay(model, tokenizer, rollouts, ROLES),
     )  # fmt: skip
+    lab = with_random_axes(lab, rollouts, texts=32)
     adoption_rate = mean_with_error(torch.tensor(list(axis.adoption.values()))).estimate
     results: list[Experiment] = []
     results.append(measure_persona_space(axis, random_weights, adoption_rate=adoption_rate))

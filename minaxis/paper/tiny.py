@@ -8,11 +8,10 @@ from minaxis.paper.base import measure_base_and_chat
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
 from minaxis.paper.components import role_facts
-from minaxis.paper.controls import random_axis, random_weights_axis
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
 from minaxis.paper.jailbreaks import measure_jailbreaks
-from minaxis.paper.lab import RANDOM_AXES
 from minaxis.paper.space import measure_persona_space
 from minaxis.paper.steering import measure_steering
 from minaxis.support.stats import rate
@@ -50,10 +49,8 @@ def run_experiments(
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, seed)
     base_axis = fit_axis(collect_tiny_rollouts(base, tokenizer, world, seed))
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
-    lab = TinyLab(
-        model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed,
-        random_axes=[random_axis(axis, rollouts, seed + i) for i in range(RANDOM_AXES)],
-    )  # fmt: skip
+    lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
+    lab = with_random_axes(lab, rollouts)
     adopted = in_role(world, rollouts)
     results: list[Experiment] = []
     watch("1 persona space")

@@ -212,7 +212,9 @@ def run_experiments(lab, perform, monkeypatch):
     monkeypatch.setattr(tiny_experiments, "fit_axis", lambda *_: lab.axis)
     monkeypatch.setattr(tiny_experiments, "in_role", lambda *_: {"moon": torch.tensor([True])})
     monkeypatch.setattr(
-        tiny_experiments, "random_axis", lambda axis, _, seed: lab.random_axes[seed % 5]
+        tiny_experiments,
+        "with_random_axes",
+        lambda given, _: replace(given, random_axes=lab.random_axes),
     )
     return lambda: tiny_experiments.run_experiments(
         lab.model, lab.model, lab.tokenizer, lab.world, scale=0.1, watch=lambda _: None
