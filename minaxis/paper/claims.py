@@ -83,11 +83,6 @@ class Claim:
 
 
 def verdict(holds: bool, partly: bool) -> str:
-    """TO BE DELETED when all experiments have rules."""
-    return "holds" if holds else "partly" if partly else "not"
-
-
-def verdict(holds: bool, partly: bool) -> str:
     """Only until all experiments have rules."""
     return "holds" if holds else "partly" if partly else "not"
 

@@ -1,10 +1,12 @@
 """Do long conversations lead away from the Assistant, even under a cap? (paper: section 4)
 
-A scripted user stays in one domain, and no system prompt is given (figures 7 and 8).
+A scripted user stays in one domain, and no system prompt is given (figures 7 and 8). A projection
+that is read under a cap is lifted by construction, so the replies are read by the model without a
+cap, too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
@@ -22,10 +24,8 @@ from minaxis.paper.trajectories import (
 )
 from minaxis.support.stats import (
     Estimate,
-    MeanWithError,
     Rate,
     mean_of,
-    mean_with_error,
     rate,
     share,
 )
@@ -43,6 +43,7 @@ DOMAINS = {
     "therapy": "feelings",
     "philosophy": "selfhood",
 }
+NO_FALL = "the projection does not fall"
 PERSONAL, WORK = ("therapy", "philosophy"), ("coding", "writing")
 
 
@@ -56,28 +57,21 @@ class ReadTrajectory(Trajectory):
 
 
 @dataclass(frozen=True)
-class LateCap:
-    """The last turn of the baseline conversations, answered again under a cap."""
-
-    projection: MeanWithError
-    style: Rate
-
-
-@dataclass(frozen=True)
 class Drift(Experiment):
     """Trajectories of each domain under each intervention."""
 
     name: ClassVar[str] = "drift"
 
-    trajectories: Compared[dict[str, ReadTrajectory]]
-    late_cap: dict[str, LateCap]
+    trajectories: Compared[dict[str, ReadTrajectory]]  # read by the model without a cap
+    read_under_cap: Compared[dict[str, ReadTrajectory]]  # the same, read by the model as it replied
+    late_cap: dict[str, Rate]  # Assistant-style last replies, if the cap begins there
     prediction: Prediction
 
     def claims(self) -> list[Claim]:
         falls = falls_claim(self.trajectories.baseline)
         style = self.trajectories.map(lambda domains: last_style(domains, PERSONAL))
         first = last_style(self.trajectories.baseline, PERSONAL, turn=0)
-        late = mean_of([self.late_cap[domain].style.estimate for domain in PERSONAL])
+        late = mean_of([self.late_cap[domain].estimate for domain in PERSONAL])
         (random,) = style.random
         kept = "" if (style.baseline - first).high < 0 else "no identity was lost"
         return [
@@ -90,7 +84,7 @@ class Drift(Experiment):
                 style.baseline, of_paper=False,
             ),
             *self.prediction.claims(),
-            capped_claim(self.trajectories, falls),
+            *capped_claims(self.trajectories, self.read_under_cap, falls),
             Claim(
                 "A cap from the first turn on keeps the Assistant's identity: change of the share "
                 "of Assistant-style replies, last turn",
@@ -106,7 +100,7 @@ class Drift(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        """Projections over the turns, and below them who speaks."""
+        """Projections over the turns, read by the model without a cap, and below who speaks."""
         labels = {domain: f"{domain} ({topic})" for domain, topic in DOMAINS.items()}
         figure, axes = trajectory_figure(self.trajectories, rows=2, labels=labels)
         draw_trajectories(
@@ -134,21 +128,15 @@ def measure_drift(lab: TinyLab, *, each: int = 64, turns: int = 8) -> Drift:
         }
 
     with lab.capped():
-        readings, means = lab.answer_last_turn_again(conversations.baseline)
-    late = lab.axis.project(means[:, layer], layer)  # (N,)
+        late, _ = lab.answer_last_turn_again(conversations.baseline)
+    plainly = conversations.map(lambda c: replace(c, means=lab.read_again(c)))
+    baseline = plainly.baseline
     return Drift(
-        trajectories=conversations.map(trajectories),
-        late_cap={
-            domain: LateCap(
-                projection=mean_with_error(late[row]),
-                style=rate(r.speaker == ASSISTANT for r in readings[row]),
-            )
-            for domain, row in rows.items()
-        },
+        trajectories=plainly.map(trajectories),
+        read_under_cap=conversations.map(trajectories),
+        late_cap={d: rate(r.speaker == ASSISTANT for r in late[row]) for d, row in rows.items()},
         prediction=measure_prediction(
-            lab,
-            conversations.baseline.user_messages,
-            conversations.baseline.projections(lab.axis, layer),
+            lab, baseline.user_messages, baseline.projections(lab.axis, layer)
         ),
     )
 
@@ -212,16 +200,33 @@ def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
     )  # fmt: skip
 
 
-def capped_claim(trajectories: Compared[dict[str, AnyTrajectory]], falls: Claim) -> Claim:
-    """The claim that the personal domains fall less under a cap, and not under a random cap.
+def capped_claims(
+    read_plainly: Compared[dict[str, AnyTrajectory]],
+    read_under_cap: Compared[dict[str, AnyTrajectory]],
+    falls: Claim,
+) -> list[Claim]:
+    """The claims that the personal domains fall less under a cap, and not under a random cap.
 
-    The projection is read under the cap, which lifts it: so this says little about behaviour.
+    Args:
+        read_plainly: the replies, read by the model without a cap.
+        read_under_cap: the same replies, read by the model that gave them.
+        falls: the claim that there is a fall to stop.
     """
-    slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
-    return Claim(
-        "Under a cap, therapy and philosophy lead away less: change of the slope (read under the "
-        "cap, which lifts it by construction)",
-        "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
-        slope.random[0] - slope.baseline, control_must_fail=True,
-        failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
-    )  # fmt: skip
+    readings = (
+        ("read by the model without a cap", read_plainly),
+        ("read under the cap, which lifts it by construction", read_under_cap),
+    )
+    claims = []
+    for reader, trajectories in readings:
+        slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
+        claims.append(
+            Claim(
+                "Under a cap, therapy and philosophy lead away less: change of the slope "
+                f"({reader})",
+                "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
+                slope.random[0] - slope.baseline, control_must_fail=True,
+                of_paper=trajectories is read_plainly,
+                failed_precondition="" if falls.verdict == "holds" else NO_FALL,
+            )
+        )  # fmt: skip
+    return claims

@@ -12,6 +12,7 @@ import torch
 import minaxis as mx
 from minaxis.model import rotary
 from minaxis.paper import tiny as tiny_experiments
+from minaxis.paper.lab import Lab
 from minaxis.paper.open_lab import OpenLab, chat, read_texts
 from minaxis.tiny import questions
 from minaxis.tiny.lab import TinyLab
@@ -147,6 +148,8 @@ def perform(monkeypatch, world, v):
             return replies, torch.stack(means)
 
         monkeypatch.setattr(questions, "answer", answer)
+        # The puppet's words say nothing about its activations, so nobody could read them again.
+        monkeypatch.setattr(Lab, "read_again", lambda self, conversations: conversations.means)
 
     return start
 

@@ -1,6 +1,7 @@
 import pytest
 
 from minaxis.paper.drift import falls_claim, measure_drift, stays_claim
+from minaxis.paper.lab import Lab
 from minaxis.paper.trajectories import Trajectory
 from minaxis.support.stats import MeanWithError
 
@@ -16,7 +17,7 @@ def test_drift_finds_planted_slopes_and_what_a_cap_does_to_them(lab, perform):
             assert trajectory.ends_as["assistant" if slope == 0 else "fantastical"] == 1
         assert trajectories.capped[domain].slope.mean == pytest.approx(0, abs=0.3)
         assert trajectories.capped[domain].style[-1].rate == 1
-        assert results.late_cap[domain].style.rate == 1
+        assert results.late_cap[domain].rate == 1
     shuffled = results.prediction.projection_shuffled
     assert results.prediction.projection.value > shuffled.value + 0.3
 
@@ -63,3 +64,22 @@ def test_one_domain_that_does_not_fall_is_enough_against_the_claim():
     assert falls_claim(domains | {"philosophy": trajectory(1)}).verdict == "not"
     assert stays_claim(domains | {"philosophy": trajectory(-1)}).verdict == "holds"
     assert stays_claim(domains | {"philosophy": trajectory(2)}).verdict == "unclear"
+
+
+def test_the_cap_is_judged_by_what_the_model_without_a_cap_reads(lab, perform, monkeypatch):
+    """Here the capped model's words drift as before, and only its own projections do not."""
+    perform(planted=True, drifting=2.0)
+    turns = []
+
+    def read_again(self, conversations):
+        turns[:] = turns or conversations.means  # the baseline comes first
+        return turns
+
+    monkeypatch.setattr(Lab, "read_again", read_again)
+    plainly, under_cap = (
+        claim
+        for claim in measure_drift(lab, each=8, turns=5).claims()
+        if claim.text.startswith("Under a cap")
+    )
+    assert (plainly.verdict, plainly.of_paper) == ("unclear", True)  # the change is exactly 0
+    assert (under_cap.verdict, under_cap.of_paper) == ("holds", False)
