@@ -10,7 +10,7 @@ from minaxis.paper.open_secrets import measure_secrets
 from minaxis.paper.open_steering import measure_open_steering
 
 TINY = {"persona-space", "steering", "jailbreaks", "drift", "prediction", "capability",
-        "base-and-chat", "costs"}  # fmt: skip
+        "base-and-chat", "costs", "components"}  # fmt: skip
 
 
 def check(folder, experiments: list[Experiment], names):
