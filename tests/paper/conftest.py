@@ -204,7 +204,8 @@ def perform_open(monkeypatch, v):
 def run_experiments(lab, perform, monkeypatch):
     """A function that runs all experiments at a small scale, with everything planted."""
     perform(planted=True, drifting=2.0)
-    rollouts = {"moon": {"responses": []}}
+    reply = {"text": "Well enough."}
+    rollouts = {role: {"responses": [reply]} for role in lab.axis.roles}
     monkeypatch.setattr(tiny_experiments, "fit_tiny_axis", lambda *_: (lab.axis, rollouts))
     monkeypatch.setattr(tiny_experiments, "collect_tiny_rollouts", lambda *_: rollouts)
     monkeypatch.setattr(tiny_experiments, "random_weights_axis", lambda *_: lab.axis)
