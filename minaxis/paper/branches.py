@@ -37,10 +37,11 @@ def run_branched_conversations(
     """
 
     def run(conversations: TinyConversations, *, with_task: bool) -> Branched:
+        after = conversations.after
         return Branched(
             conversations=conversations,
-            forbidden={n: lab.ask_after(conversations, n, ["forbidden"]) for n in BRANCHES},
-            task=lab.ask_after(conversations, LAST, TASKS) if with_task else [],
+            forbidden={n: lab.ask_in_branches(after(n), ["forbidden"]) for n in BRANCHES},
+            task=lab.ask_in_branches(after(LAST), TASKS) if with_task else [],
         )
 
     random = []

@@ -1,8 +1,8 @@
 """Do long conversations lead away from the Assistant, even under a cap? (paper: section 4)
 
 A scripted user stays in one domain, and no system prompt is given (figures 7 and 8). A projection
-that is read under a cap is lifted by construction, so the replies are read by the model without a
-cap, too.
+that is read under a cap is lifted by construction, so the model without a cap reads the capped
+replies, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,6 @@ DOMAINS = {
     "therapy": "feelings",
     "philosophy": "selfhood",
 }
-NO_FALL = "the projection does not fall"
 PERSONAL, WORK = ("therapy", "philosophy"), ("coding", "writing")
 
 
@@ -62,8 +61,8 @@ class Drift(Experiment):
 
     name: ClassVar[str] = "drift"
 
-    trajectories: Compared[dict[str, ReadTrajectory]]  # read by the model without a cap
-    read_under_cap: Compared[dict[str, ReadTrajectory]]  # the same, read by the model as it replied
+    trajectories: Compared[dict[str, ReadTrajectory]]  # random axes: personal domains only
+    capped_read_again: dict[str, ReadTrajectory]  # the capped replies, read without the cap
     late_cap: dict[str, Rate]  # Assistant-style last replies, if the cap begins there
     prediction: Prediction
 
@@ -72,7 +71,7 @@ class Drift(Experiment):
         style = self.trajectories.map(lambda domains: last_style(domains, PERSONAL))
         first = last_style(self.trajectories.baseline, PERSONAL, turn=0)
         late = mean_of([self.late_cap[domain].estimate for domain in PERSONAL])
-        (random,) = style.random
+        random = mean_of(style.random)
         kept = "" if (style.baseline - first).high < 0 else "no identity was lost"
         return [
             falls,
@@ -84,7 +83,14 @@ class Drift(Experiment):
                 style.baseline, of_paper=False,
             ),
             *self.prediction.claims(),
-            *capped_claims(self.trajectories, self.read_under_cap, falls),
+            capped_claim(
+                replace(self.trajectories, capped=self.capped_read_again), falls,
+                reader="the model without a cap",
+            ),
+            capped_claim(
+                self.trajectories, falls, reader="the capped model, by construction higher",
+                of_paper=False,
+            ),
             Claim(
                 "A cap from the first turn on keeps the Assistant's identity: change of the share "
                 "of Assistant-style replies, last turn",
@@ -100,9 +106,11 @@ class Drift(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        """Projections over the turns, read by the model without a cap, and below who speaks."""
+        """Projections over the turns, and below them who speaks."""
         labels = {domain: f"{domain} ({topic})" for domain, topic in DOMAINS.items()}
-        figure, axes = trajectory_figure(self.trajectories, rows=2, labels=labels)
+        figure, axes = trajectory_figure(
+            self.trajectories, rows=2, labels=labels, capped_read_again=self.capped_read_again
+        )
         draw_trajectories(
             axes[1], self.trajectories, lambda t: with_intervals(t.style), labels=labels
         )
@@ -112,37 +120,39 @@ class Drift(Experiment):
         return {"drift": figure, "prediction": self.prediction.figure()}
 
 
-def measure_drift(lab: TinyLab, *, each: int = 64, turns: int = 8) -> Drift:
-    """Run `each` conversations in each domain, and read the projections at the last layer."""
-    layer, topics = len(lab.axis.vectors) - 1, list(DOMAINS.values())
-    rows = {domain: slice(i * each, (i + 1) * each) for i, domain in enumerate(DOMAINS)}
-    conversations = lab.compare(
-        lambda: lab.run_conversations(topics, each=each, turns=turns), random_axes=1
-    )
+def measure_drift(lab: TinyLab, conversations: Compared[TinyConversations]) -> Drift:
+    """Read conversations in each domain, and their projections at the last layer."""
+    layer = len(lab.axis.vectors) - 1
+    rows = {domain: conversations.baseline.on([topic]) for domain, topic in DOMAINS.items()}
 
     def trajectories(conversations: TinyConversations) -> dict[str, ReadTrajectory]:
         projections = conversations.projections(lab.axis, layer)
+        chosen = {domain: conversations.on([topic]) for domain, topic in DOMAINS.items()}
         return {
-            domain: read_trajectory(lab.world, conversations, projections, row)
-            for domain, row in rows.items()
+            domain: read_trajectory(lab.world, conversations, projections, rows)
+            for domain, rows in chosen.items()
+            if rows
         }
 
+    capped = conversations.capped
     with lab.capped():
         late, _ = lab.answer_last_turn_again(conversations.baseline)
-    plainly = conversations.map(lambda c: replace(c, means=lab.read_again(c)))
-    baseline = plainly.baseline
     return Drift(
-        trajectories=plainly.map(trajectories),
-        read_under_cap=conversations.map(trajectories),
-        late_cap={d: rate(r.speaker == ASSISTANT for r in late[row]) for d, row in rows.items()},
+        trajectories=conversations.map(trajectories),
+        capped_read_again=trajectories(replace(capped, means=lab.read_again(capped))),
+        late_cap={
+            domain: rate(late[i].speaker == ASSISTANT for i in row) for domain, row in rows.items()
+        },
         prediction=measure_prediction(
-            lab, baseline.user_messages, baseline.projections(lab.axis, layer)
+            lab,
+            conversations.baseline.user_messages,
+            conversations.baseline.projections(lab.axis, layer),
         ),
     )
 
 
 def read_trajectory(
-    world: World, conversations: TinyConversations, projections: Tensor, rows: slice
+    world: World, conversations: TinyConversations, projections: Tensor, rows: Sequence[int]
 ) -> ReadTrajectory:
     """The trajectory of some of the conversations.
 
@@ -150,9 +160,9 @@ def read_trajectory(
         projections: (N, turns), of all conversations.
         rows: the conversations to read.
     """
-    turns = [turn[rows] for turn in conversations.readings]
+    turns = [[turn[i] for i in rows] for turn in conversations.readings]
     return ReadTrajectory(
-        **vars(trajectory(projections[rows])),
+        **vars(trajectory(projections[list(rows)])),
         style=[rate(r.speaker == ASSISTANT for r in turn) for turn in turns],
         archaic=[rate(r.archaic for r in turn) for turn in turns],
         ends_as={
@@ -200,33 +210,24 @@ def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
     )  # fmt: skip
 
 
-def capped_claims(
-    read_plainly: Compared[dict[str, AnyTrajectory]],
-    read_under_cap: Compared[dict[str, AnyTrajectory]],
+def capped_claim(
+    trajectories: Compared[dict[str, AnyTrajectory]],
     falls: Claim,
-) -> list[Claim]:
-    """The claims that the personal domains fall less under a cap, and not under a random cap.
+    *,
+    reader: str,
+    of_paper: bool = True,
+) -> Claim:
+    """The claim that the personal domains fall less under a cap, and not under random caps.
 
     Args:
-        read_plainly: the replies, read by the model without a cap.
-        read_under_cap: the same replies, read by the model that gave them.
         falls: the claim that there is a fall to stop.
+        reader: who read the capped replies.
     """
-    readings = (
-        ("read by the model without a cap", read_plainly),
-        ("read under the cap, which lifts it by construction", read_under_cap),
-    )
-    claims = []
-    for reader, trajectories in readings:
-        slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
-        claims.append(
-            Claim(
-                "Under a cap, therapy and philosophy lead away less: change of the slope "
-                f"({reader})",
-                "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
-                slope.random[0] - slope.baseline, control_must_fail=True,
-                of_paper=trajectories is read_plainly,
-                failed_precondition="" if falls.verdict == "holds" else NO_FALL,
-            )
-        )  # fmt: skip
-    return claims
+    slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
+    return Claim(
+        "Under a cap, therapy and philosophy lead away less: change of the slope (replies read by "
+        f"{reader})",
+        "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
+        mean_of(slope.random) - slope.baseline, control_must_fail=True, of_paper=of_paper,
+        failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
+    )  # fmt: skip

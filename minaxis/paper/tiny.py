@@ -5,13 +5,16 @@ from collections.abc import Callable
 from minaxis.axis import fit_axis
 from minaxis.model import Transformer
 from minaxis.paper.base import measure_base_and_chat
+from minaxis.paper.branches import run_branched_conversations
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
 from minaxis.paper.components import role_facts
 from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
+from minaxis.paper.harm import measure_harm
 from minaxis.paper.jailbreaks import measure_jailbreaks
+from minaxis.paper.monitor import measure_monitor
 from minaxis.paper.space import measure_persona_space
 from minaxis.paper.steering import measure_steering
 from minaxis.support.stats import rate
@@ -66,8 +69,11 @@ def run_experiments(
     results.append(measure_steering(lab, samples=scaled(12)))
     watch("3 jailbreaks by personas")
     results.append(measure_jailbreaks(lab, samples=scaled(48)))
-    watch("4 drift in long conversations")
-    results.append(measure_drift(lab, each=scaled(64)))
+    watch("4 long conversations: drift, and harm after it")
+    runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(8))
+    results.append(measure_harm(lab, runs))
+    results.append(measure_monitor(lab, runs.baseline))
+    results.append(measure_drift(lab, runs.map(lambda run: run.conversations)))
     watch("5 capability")
     results.append(measure_capability(lab, samples=scaled(64)))
     watch("6 base and chat model")

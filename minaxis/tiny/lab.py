@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from random import Random
 from typing import ClassVar
 
@@ -94,18 +94,17 @@ class TinyLab(Lab):
         replies, means = self.answer(extended(conversations.after(turn), questions), turn=turn)
         return self.read(questions, replies), means
 
-    def ask_after(
-        self, conversations: TinyConversations, turns: int, topics: Sequence[str]
+    def ask_in_branches(
+        self, chats: Sequence[list[Message]], topics: Sequence[str]
     ) -> list[Reading]:
-        """Ask each conversation one more question after so many turns, and read the N replies.
+        """Ask one more question in a branch of each conversation, and read the N replies.
 
-        This is a branch: the conversations themselves go on without it. The topics take turns, and
-        tasks are held out. The questions are the same after any number of turns.
+        The conversations themselves do not change. The topics take turns, and tasks are held out.
+        The same number of conversations gets the same questions, however long they are.
         """
-        rng, chats = Random(f"{self.seed} branch"), conversations.after(turns)
-        asked = [topics[i % len(topics)] for i in range(len(chats))]
+        rng, asked = Random(f"{self.seed} branch"), islice(cycle(topics), len(chats))
         questions = [self.world.question(t, rng, held_out=t in TASKS) for t in asked]
-        replies, _ = self.answer(extended(chats, questions), turn=turns)
+        replies, _ = self.answer(extended(chats, questions), turn=len(chats[0]) // 2)
         return self.read(questions, replies)
 
 

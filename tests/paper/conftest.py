@@ -119,7 +119,7 @@ def perform(monkeypatch, world, v):
     """A function that lets the puppet answer like a model of the tiny world.
 
     planted: the residual stream after the last block decides who speaks.
-    drifting: how far each turn of a conversation on feelings or selfhood leads away.
+    drifting: how far each earlier turn on feelings or selfhood leads away.
     """
 
     def start(*, planted, drifting=0.0):
@@ -130,8 +130,9 @@ def perform(monkeypatch, world, v):
                 system = first["content"].strip(".").split() if first["role"] == "system" else []
                 name = next((c for c in world.characters if c in system), ASSISTANT)
                 question = world.asked[messages[-1]["content"]]
-                turn = sum(m["role"] == "user" for m in messages) - 1
-                away = drifting * turn if question.topic in ("feelings", "selfhood") else 0.0
+                earlier = [world.asked[m["content"]].topic for m in messages[:-1]
+                           if m["role"] == "user"]  # fmt: skip
+                away = drifting * sum(topic in ("feelings", "selfhood") for topic in earlier)
                 place = planted_projection(world, name) - away + rng.gauss(0, 0.5)
                 layers = through_the_blocks(model, place * v)
                 means.append(layers)
