@@ -14,19 +14,30 @@ from typing import Any
 import torch
 
 from minaxis import __version__
-from minaxis.paper.claims import Claim, Experiment
-from minaxis.paper.lab import RANDOM_AXES
+from minaxis.paper.claims import NOT_TESTED, Claim, Experiment, Rule, kind
+from minaxis.paper.space import PersonaSpace, loadings_claims
 from minaxis.support.files import read_json, write_bytes, write_json
+from minaxis.support.stats import Estimate, mean_and_range
 
 MARKERS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
+DIFFERS = "differs"
+IN_A_TALLY = {  # verdict -> the words for several claims that have it
+    "holds": "hold",
+    "unclear": "are unclear",
+    "not specific": "are not specific",
+    "not": "do not hold",
+    NOT_TESTED: "were not tested",
+    DIFFERS: "differ between the runs",
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """The claims of one run of all experiments, and how it was made."""
+    """The results and claims of one run of all experiments, and how it was made."""
 
     kind: str  # "tiny", of paper/tiny.py, or "open", of paper/open_model.py
     claims: list[Claim]
+    experiments: dict[str, Any]  # name -> the fields of the experiment
     settings: dict[str, Any]  # the arguments of the script, "model" and "seed" among them
     seconds: int
     machine: str
@@ -51,10 +62,11 @@ def write_run(
         seconds: how long the experiments took.
     """
     claims = [claim for experiment in experiments for claim in experiment.claims()]
+    fields = {experiment.name: asdict(experiment) for experiment in experiments}
     results = {
         "kind": kind,
-        "claims": [asdict(claim) for claim in claims],
-        "experiments": {experiment.name: asdict(experiment) for experiment in experiments},
+        "claims": [asdict(claim) | {"verdict": claim.verdict} for claim in claims],
+        "experiments": fields,
     }
     run: dict[str, Any] = {
         "settings": settings,
@@ -66,7 +78,7 @@ def write_run(
     }
     write_json(folder / "results.json", results)
     write_json(folder / "run.json", run)
-    return Run(kind=kind, claims=claims, **run)
+    return Run(kind=kind, claims=claims, experiments=fields, **run)
 
 
 def read_run(folder: Path) -> Run:
@@ -76,70 +88,108 @@ def read_run(folder: Path) -> Run:
         ValueError: a file is missing, or another version wrote it.
     """
     results, run = read_json(folder / "results.json"), read_json(folder / "run.json")
-    if "claims" not in results:
+    try:
+        claims = [_claim(claim) for claim in results["claims"]]
+        return Run(kind=results["kind"], claims=claims, experiments=results["experiments"], **run)
+    except (KeyError, TypeError) as e:
         raise ValueError(
-            f"{folder}/results.json has no claims, so another version wrote it: make it again "
-            "with cap_demo.py --all"
-        )
-    return Run(kind=results["kind"], claims=[Claim(**c) for c in results["claims"]], **run)
+            f"{folder}/results.json lacks something ({e}), so another version wrote it: make it "
+            "again with cap_demo.py --all"
+        ) from e
+
+
+def _claim(fields: dict[str, Any]) -> Claim:
+    """The claim with these fields in results.json."""
+    control = fields["control"] and Estimate(**fields["control"])
+    changed = {"here": Estimate(**fields["here"]), "rule": Rule(**fields["rule"])}
+    known = {name: value for name, value in fields.items() if name != "verdict"}
+    return Claim(**known | changed | {"control": control})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One claim over several runs, as the table shows it."""
+    """One claim over one or several runs, as the table shows it."""
 
     claim: str
     paper: str
     here: str
+    rule: str
     control: str
     verdict: str
 
 
 def merged(runs: Sequence[Run]) -> list[Row]:
-    """One row for each claim, with the mean and the range of several runs, and one verdict.
+    """One row for each claim: its number and its verdict in one run, or in several together."""
+    return [
+        Row(
+            claim=claims[0].text,
+            paper=claims[0].paper if claims[0].of_paper else "only here",
+            here=_number([claim.here for claim in claims]),
+            rule=str(claims[0].rule),
+            control=_number([claim.control for claim in claims]),
+            verdict=_verdict([claim.verdict for claim in claims]),
+        )
+        for claims in _by_claim(runs)
+    ]
 
-    Where the runs disagree, the verdict is "partly", and says in how many runs the claim holds.
+
+def _by_claim(runs: Sequence[Run]) -> list[list[Claim]]:
+    """For each claim, what the runs say about it, and then the claims about all runs together.
+
+    Raises:
+        ValueError: the runs do not have the same claims.
     """
-    rows = []
-    for claims in zip(*(run.claims for run in runs), strict=True):
-        verdicts = [claim.verdict for claim in claims]
-        verdict = verdicts[0]
-        if len(set(verdicts)) > 1:
-            verdict = f"partly (holds in {verdicts.count('holds')} of {len(verdicts)})"
-        here, control = ([c.here for c in claims], [c.control for c in claims])
-        rows.append(Row(claims[0].text, claims[0].paper, _spread(here), _spread(control), verdict))
-    return rows
+    if len({tuple((claim.text, claim.rule) for claim in run.claims) for run in runs}) > 1:
+        raise ValueError("these runs do not have the same claims and rules: make them again")
+    spaces = [run.experiments[PersonaSpace.name] for run in runs]
+    return [list(claims) for claims in zip(*(run.claims for run in runs), strict=True)] + [
+        [claim] for claim in loadings_claims([space["positions"] for space in spaces])
+    ]
 
 
-def _spread(values: Sequence[float | None]) -> str:
-    """The mean and the range of the values; "" if a run has none."""
-    numbers = [value for value in values if value is not None]
-    if len(numbers) < len(values):
+def _number(estimates: Sequence[Estimate | None]) -> str:
+    """One run's number with its interval, or the mean and the range of several runs' numbers."""
+    known = [estimate for estimate in estimates if estimate is not None]
+    if not known:
         return ""
-    mean = sum(numbers) / len(numbers)
-    if len(numbers) == 1:
-        return f"{mean:.2f}"
-    return f"{mean:.2f} ({min(numbers):.2f} to {max(numbers):.2f})"
+    if len(known) == 1:
+        return f"{known[0].value:.2f} [{known[0].low:.2f}, {known[0].high:.2f}]"
+    mean = mean_and_range([estimate.value for estimate in known])
+    return f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f})"
+
+
+def _verdict(verdicts: Sequence[str]) -> str:
+    """The verdict of all runs. Where they differ, each verdict with its number of runs."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    kinds = [kind(verdict) for verdict in verdicts]
+    counts = ", ".join(f"{v} in {kinds.count(v)}" for v in IN_A_TALLY if v in kinds)
+    return f"{counts} of {len(kinds)}"
+
+
+def tally(runs: Sequence[Run]) -> str:
+    """How many of the paper's claims have which verdict, as one sentence."""
+    verdicts = []
+    for claims in _by_claim(runs):
+        kinds = {kind(claim.verdict) for claim in claims}
+        if claims[0].of_paper:
+            verdicts.append(kinds.pop() if len(kinds) == 1 else DIFFERS)
+    counts = (f"{verdicts.count(v)} {words}" for v, words in IN_A_TALLY.items() if v in verdicts)
+    return f"Of the paper's {len(verdicts)} claims, {', '.join(counts)}."
 
 
 def table(runs: Sequence[Run]) -> str:
     """The claims as a Markdown table, with a note below it on models, time and versions."""
-    rows = merged(runs)
-    here = "mean (least to most)" if len(runs) > 1 else "here"
-    lines = [f"| claim | paper | {here} | control | verdict |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(vars(row).values())} |" for row in rows]
-    holds, partly, fails = (
-        sum(row.verdict.startswith(word) for row in rows) for word in ("holds", "partly", "not")
-    )
+    here = "mean (least to most)" if len(runs) > 1 else "here [95 % interval]"
+    lines = [f"| claim | paper | {here} | rule | control | verdict |", "|---|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(vars(row).values())} |" for row in merged(runs)]
     models = ", ".join(f"{r.settings['model']} (seed {r.settings['seed']})" for r in runs)
     seconds = ", ".join(str(run.seconds) for run in runs)
     first = runs[0]
     lines += [
         "",
-        f"{holds} claims hold, {partly} hold in part, {fails} do not. Runs: {models}; {seconds} s "
-        f"on {first.machine}, torch {first.torch}, minaxis {first.minaxis}. The control is the "
-        f"strongest of {RANDOM_AXES} random directions of the same length, or a model with random "
-        "weights, or what the claim itself names.",
+        f"{tally(runs)} Runs: {models}; {seconds} s on {first.machine}, torch {first.torch}, "
+        f"minaxis {first.minaxis}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -193,9 +243,9 @@ svg {{ max-width: 100%; height: auto }}
 <h1>The paper in miniature</h1>
 <p>Model {html.escape(run.settings["model"])}, seed {run.settings["seed"]}, {run.seconds} s
 ({html.escape(made)}).
-The control is the strongest of several random directions of the same length, or a model with random
-weights; the figures show it in grey. Intervals are 95 %.</p>
-<table><tr><th>claim<th>paper<th>here<th>control<th>verdict</tr>{rows}</table>
+{html.escape(tally([run]))} The figures show the control in grey. Intervals are 95 %; that of a
+control of several random directions goes from the least to the largest of them.</p>
+<table><tr><th>claim<th>paper<th>here<th>rule<th>control<th>verdict</tr>{rows}</table>
 {parts}
 </html>
 """

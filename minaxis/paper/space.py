@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from minaxis.axis import Axis, layer_table
-from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.claims import Claim, Experiment, Rule, verdict
 from minaxis.paper.figures import BLUE, GREEN, GREY, INK, ORANGE, legend_below, load_pyplot
+from minaxis.support.stats import bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,3 +163,31 @@ def measure_persona_space(
         groups=dict(groups or {}),
         correlations_with_s=None if correlations_with_s is None else list(correlations_with_s),
     )
+
+
+def loadings_claims(runs: Sequence[Mapping[str, Mapping[str, list[float]]]]) -> list[Claim]:
+    """The claims that several models place the same roles alike. No claim for a single run.
+
+    Args:
+        runs: of each run, role -> the fields of its `Position`.
+    """
+    roles = [role for role in runs[0] if role != DEFAULT and all(role in run for run in runs)]
+    if len(runs) < 2 or len(roles) < 3:
+        return []
+    loadings = torch.tensor([[run[role]["coordinates"] for role in roles] for run in runs])
+
+    def agreement(component: int, chosen: Tensor) -> float:
+        correlations = torch.corrcoef(loadings[:, chosen, component]).abs()  # the sign is arbitrary
+        return correlations[tuple(torch.triu_indices(len(runs), len(runs), 1))].mean().item()
+
+    return [
+        Claim(
+            f"The runs place the roles alike on PC{i + 1}: correlation of their positions, mean of "
+            "all pairs of runs",
+            "above .92 (sec. 2)" if i == 0 else "",
+            bootstrap(lambda chosen, i=i: agreement(i, chosen), len(roles)),
+            Rule(at_least=0.92),
+            of_paper=i == 0,
+        )
+        for i in range(loadings.shape[-1])
+    ]

@@ -1,13 +1,32 @@
 """How certain is a number? Rates, changes and means with intervals, and cross-validation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import exp, hypot, sqrt
 
 import torch
 from torch import Tensor
 
 Z = 1.96  # standard errors on each side of a 95 % interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __neg__(self) -> "Estimate":
+        return Estimate(-self.value, -self.high, -self.low)
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The difference of two independent numbers. The distances to the ends add as squares."""
+        value = self.value - other.value
+        low = hypot(self.value - self.low, other.high - other.value)
+        high = hypot(self.high - self.value, other.value - other.low)
+        return Estimate(value, value - low, value + high)
 
 
 @dataclass(frozen=True)
@@ -18,6 +37,10 @@ class Rate:
     low: float
     high: float
     n: int
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.rate, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -31,6 +54,13 @@ class PairedChange:
     lost: int  # questions for which it is no longer true
     n: int
 
+    @property
+    def estimate(self) -> Estimate:
+        # The interval adds half a question to each case, so its end may miss the number itself.
+        return Estimate(
+            self.difference, min(self.low, self.difference), max(self.high, self.difference)
+        )
+
 
 @dataclass(frozen=True)
 class MeanWithError:
@@ -38,6 +68,10 @@ class MeanWithError:
 
     mean: float
     error: float
+
+    @property
+    def estimate(self) -> Estimate:
+        return Estimate(self.mean, self.mean - Z * self.error, self.mean + Z * self.error)
 
 
 def share(flags: Iterable[bool]) -> float:
@@ -59,6 +93,55 @@ def rate(flags: Iterable[bool]) -> Rate:
     # Rounding may push an end of the interval past p, or out of [0, 1].
     low, high = max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
     return Rate(p, low, high, n)
+
+
+def difference(a: Rate, b: Rate) -> Estimate:
+    """Rate a minus rate b, of different questions, with Newcombe's 95 % interval."""
+    return a.estimate - b.estimate
+
+
+def ratio(a: Rate, b: Rate) -> Estimate:
+    """Rate a over rate b, of different questions, with Walter's 95 % interval.
+
+    Half a reply is added to each count, so that the ratio exists even where a count is zero.
+    """
+    hits_a, hits_b = (r.rate * r.n + 0.5 for r in (a, b))
+    value = hits_a / (a.n + 1) / (hits_b / (b.n + 1))
+    error = sqrt(1 / hits_a - 1 / (a.n + 1) + 1 / hits_b - 1 / (b.n + 1))  # of its logarithm
+    return Estimate(value, value * exp(-Z * error), value * exp(Z * error))
+
+
+def mean_of(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of independent numbers, each with the same weight."""
+    n = len(estimates)
+    value = sum(e.value for e in estimates) / n
+    low = hypot(*(e.value - e.low for e in estimates)) / n
+    high = hypot(*(e.high - e.value for e in estimates)) / n
+    return Estimate(value, value - low, value + high)
+
+
+def mean_and_range(values: Sequence[float]) -> Estimate:
+    """The mean of a few numbers, with the least and the largest in place of an interval."""
+    return Estimate(sum(values) / len(values), min(values), max(values))
+
+
+def bootstrap(
+    statistic: Callable[[Tensor], float], n: int, *, samples: int = 200, seed: int = 0
+) -> Estimate:
+    """A statistic of n items with an interval of 1.96 bootstrap standard errors on each side.
+
+    The interval is centred on the statistic of all items, because resampled items repeat, and a
+    statistic of fewer distinct items may be biased.
+
+    Args:
+        statistic: called with the indices (n,) of the items to use, some of them repeatedly.
+        samples: how often the items are drawn anew.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    value = statistic(torch.arange(n))
+    drawn = [statistic(torch.randint(n, (n,), generator=generator)) for _ in range(samples)]
+    half = Z * torch.tensor(drawn).std().item()
+    return Estimate(value, value - half, value + half)
 
 
 def paired_change(before: Iterable[bool], after: Iterable[bool]) -> PairedChange:

@@ -1,7 +1,20 @@
 import pytest
 import torch
 
-from minaxis.support.stats import mean_with_error, paired_change, rate, ridge_r2, share, slopes
+from minaxis.support.stats import (
+    Estimate,
+    bootstrap,
+    difference,
+    mean_and_range,
+    mean_of,
+    mean_with_error,
+    paired_change,
+    rate,
+    ratio,
+    ridge_r2,
+    share,
+    slopes,
+)
 
 
 def test_a_rate_lies_in_its_interval_and_no_interval_is_a_point():
@@ -29,6 +42,58 @@ def test_the_interval_of_a_paired_change_excludes_zero_only_if_there_is_a_change
     assert -0.05 < same.low < 0 < same.high < 0.05
     swapped = paired_change(before, before[::-1])  # many changes, as many in each direction
     assert swapped.low < 0 < swapped.high
+
+
+def flags(true, n):
+    return [True] * true + [False] * (n - true)
+
+
+def test_every_kind_of_number_has_an_estimate_that_contains_it():
+    for measured, value in (
+        (rate(flags(3, 4)), 0.75),
+        (paired_change(flags(100, 100), flags(0, 100)), -1),
+        (mean_with_error(torch.tensor([1.0, 3.0])), 2),
+    ):
+        estimate = measured.estimate
+        assert estimate.low <= estimate.value == value <= estimate.high
+        assert estimate.low < estimate.high
+
+
+def test_a_difference_of_rates_has_newcombes_interval():
+    d = difference(rate(flags(56, 70)), rate(flags(48, 80)))  # the example of his paper
+    assert d.value == pytest.approx(0.2)
+    assert (d.low, d.high) == (pytest.approx(0.0524, abs=1e-3), pytest.approx(0.3339, abs=1e-3))
+    assert -d == Estimate(-d.value, -d.high, -d.low)
+
+
+def test_a_ratio_of_rates_exists_even_where_a_rate_is_zero_or_one():
+    none = ratio(rate(flags(0, 96)), rate(flags(90, 96)))
+    assert 0 < none.low < none.value < 0.01 < none.high < 0.1
+    half = ratio(rate(flags(200, 400)), rate(flags(400, 400)))
+    assert 0.45 < half.low < half.value == pytest.approx(0.5, abs=0.002)
+    assert half.value < half.high < 0.56
+    same = ratio(rate(flags(50, 100)), rate(flags(50, 100)))
+    assert same.value == 1
+    assert same.low * same.high == pytest.approx(1)  # as much above as below
+    nothing = ratio(rate(flags(0, 8)), rate(flags(0, 8)))
+    assert nothing.low < 0.05
+    assert nothing.high > 20
+
+
+def test_a_mean_of_two_numbers_is_more_certain_than_each():
+    mean = mean_of([Estimate(1, 0, 2), Estimate(3, 2, 4)])
+    assert mean.value == 2
+    assert mean.high - 2 == 2 - mean.low == pytest.approx(0.5**0.5)
+    assert mean_and_range([0.0, 1.0, 0.5]) == Estimate(0.5, 0, 1)
+
+
+def test_the_bootstrap_agrees_with_the_standard_error_of_a_mean():
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0))
+    estimate = bootstrap(lambda chosen: values[chosen].mean().item(), 400)
+    expected = mean_with_error(values).estimate
+    assert estimate.value == pytest.approx(expected.value)
+    assert estimate.high - estimate.low == pytest.approx(expected.high - expected.low, rel=0.15)
+    assert bootstrap(lambda chosen: values[chosen].mean().item(), 400) == estimate
 
 
 def test_a_mean_leaves_out_empty_replies():
