@@ -32,7 +32,7 @@ from minaxis.hooks import check_layers
 from minaxis.loading.models import find
 from minaxis.paper import open_model, report, tiny
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import random_axis
+from minaxis.paper.controls import matched_random_axes
 from minaxis.paper.demo import (
     Answer,
     DriftingConversation,
@@ -169,8 +169,8 @@ def show_drift(args: argparse.Namespace) -> None:
     model, tokenizer, world = load_tiny(args)
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, args.seed, samples=1)
     lab = TinyLab(
-        model=model, tokenizer=tokenizer, world=world, axis=axis,
-        random_axes=[random_axis(axis, rollouts, args.seed)], seed=args.seed,
+        model=model, tokenizer=tokenizer, world=world, axis=axis, seed=args.seed,
+        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=args.seed, count=1),
     )  # fmt: skip
     print_conversation(drifting_conversation(lab), axis)
     print_rates(demo_rates(lab))

@@ -23,7 +23,8 @@ from minaxis.tiny import questions
 from minaxis.tokenizer import AnyTokenizer
 
 CAP_PERCENTILE = 75  # the paper's percentile of the floor, if projections rise toward the Assistant
-RANDOM_AXES = 5  # number of random axes in a run of all experiments
+RANDOM_AXES = 19  # where the axis is ranked among them: by chance it comes first in 1 of 20
+FEW_RANDOM_AXES = 5  # where it is not
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -99,11 +100,13 @@ class Lab:
         """Steer along the lab's axis or another axis."""
         return steering(self.model, axis or self.axis, coefficient)
 
-    def compare(self, measure: Callable[[], T], *, random_axes: int | None = None) -> Compared[T]:
+    def compare(
+        self, measure: Callable[[], T], *, random_axes: int = FEW_RANDOM_AXES
+    ) -> Compared[T]:
         """Measure without an intervention, under the cap, and under a cap along random axes.
 
         Args:
-            random_axes: number of random axes to cap along; None takes all.
+            random_axes: number of random axes to cap along, at most.
         """
 
         def under_cap(axis: Axis) -> T:

@@ -10,8 +10,7 @@ from minaxis.axis import Axis
 from minaxis.chat import encode_chat
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import random_axis, random_weights_axis
-from minaxis.paper.lab import RANDOM_AXES
+from minaxis.paper.controls import matched_random_axes, random_weights_axis
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
 from minaxis.paper.open_lab import JudgedRolePlay, OpenLab, chat
@@ -45,7 +44,7 @@ def run_experiments(
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
-        random_axes=[random_axis(axis, rollouts, seed + i) for i in range(RANDOM_AXES)],
+        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
         role_play=JudgedRolePlay(model, tokenizer, rollouts, ROLES),
     )  # fmt: skip
     adoption_rate = sum(axis.adoption.values()) / len(axis.adoption)

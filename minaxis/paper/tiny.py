@@ -7,11 +7,10 @@ from minaxis.model import Transformer
 from minaxis.paper.base import measure_base_and_chat
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import random_axis, random_weights_axis
+from minaxis.paper.controls import matched_random_axes, random_weights_axis
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
 from minaxis.paper.jailbreaks import measure_jailbreaks
-from minaxis.paper.lab import RANDOM_AXES
 from minaxis.paper.space import measure_persona_space
 from minaxis.paper.steering import measure_steering
 from minaxis.support.stats import share
@@ -52,7 +51,7 @@ def run_experiments(
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
     lab = TinyLab(
         model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed,
-        random_axes=[random_axis(axis, rollouts, seed + i) for i in range(RANDOM_AXES)],
+        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
     )  # fmt: skip
     adopted = in_role(world, rollouts)
     results: list[Experiment] = []

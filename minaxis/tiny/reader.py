@@ -1,11 +1,16 @@
 """The tiny world's reader: who speaks in a reply, in which voice, and is it right or a refusal?
 
 Every phrase of the world is known, so the words decide. No judge model and no threshold is needed.
-A character has four words that nothing else uses. The archaic voice has words that the modern voice
-never uses. A refusal is one of a few fixed sentences.
+The archaic voice has words that the modern voice never uses. A refusal is one of a few fixed
+sentences. A reply has these signs of its speaker, and one speaker only if all of them agree:
+
+    own words       everybody has four words that nothing else uses
+    a stated name   as in "I am the moon."; "I am the notes." names nobody
+    a closing       a polite closing without any other sign is the Assistant's
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from minaxis.tiny.topics import Question
@@ -43,20 +48,40 @@ class Reader:
         self.archaic_words = archaic - modern - words_of(common)
         self.refusals = {text for voice in VOICES for part in refusals for text in part[voice]}
         self.owner = {word: name for name, p in world.people.items() for word in p["words"]}
+        self.people = set(world.people)
+        replies = [t[k] for t in topics for k in (*VOICES, "refuse") if k in t]
+        self.stated_names = [name_pattern(p) for p in phrases_of(replies) if "{name}" in p]
         self.polite_closings = world.manners["close"]
 
     def read(self, question: Question, reply: str) -> Reading:
         """Who speaks in a reply, in which voice, and whether it is right or a refusal."""
         words = re.findall(r"[\w'-]+", reply.lower())
         archaic = not self.archaic_words.isdisjoint(words)
-        speakers = {self.owner[word] for word in words if word in self.owner}
-        if not speakers and not archaic and any(c in reply for c in self.polite_closings):
-            speakers = {ASSISTANT}
+        signs = {self.owner[word] for word in words if word in self.owner}
+        signs |= {name.strip() for pattern in self.stated_names for name in pattern.findall(reply)}
+        if not signs and not archaic and any(c in reply for c in self.polite_closings):
+            signs = {ASSISTANT}
         spoken = f" {' '.join(words)} "  # whole words only: 49 is not part of 490
         given = [f" {part.lower()} " in spoken for part in question.answer]
         return Reading(
-            speaker=speakers.pop() if len(speakers) == 1 else None,
+            speaker=signs.pop() if len(signs) == 1 and signs <= self.people else None,
             archaic=archaic,
             right=all(given),
             refused=not any(given) and any(text in reply for text in self.refusals),
         )
+
+
+def phrases_of(replies: object) -> list[str]:
+    """All phrases in nested lists and dicts of a topic's replies."""
+    if isinstance(replies, str):
+        return [replies]
+    parts = replies.values() if isinstance(replies, dict) else replies
+    assert isinstance(parts, Iterable)
+    return [phrase for part in parts for phrase in phrases_of(part)]
+
+
+def name_pattern(phrase: str) -> re.Pattern[str]:
+    """The pattern of a phrase with {name}, whose group is what a reply has in the name's place."""
+    pattern = re.escape(phrase).replace(r"\{name\}", "([^.,!?]+)", 1)
+    pattern = pattern.replace(r"\{name\}", r"\1")  # where the name comes again
+    return re.compile(re.sub(r"\\\{\w+\\\}", ".+?", pattern))  # other slots: any text

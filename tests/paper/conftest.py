@@ -210,9 +210,7 @@ def run_experiments(lab, perform, monkeypatch):
     monkeypatch.setattr(tiny_experiments, "random_weights_axis", lambda *_: lab.axis)
     monkeypatch.setattr(tiny_experiments, "fit_axis", lambda *_: lab.axis)
     monkeypatch.setattr(tiny_experiments, "in_role", lambda *_: {"moon": torch.tensor([True])})
-    monkeypatch.setattr(
-        tiny_experiments, "random_axis", lambda axis, _, seed: lab.random_axes[seed % 5]
-    )
+    monkeypatch.setattr(tiny_experiments, "matched_random_axes", lambda *_, seed: lab.random_axes)
     return lambda: tiny_experiments.run_experiments(
         lab.model, lab.model, lab.tokenizer, lab.world, scale=0.1, watch=lambda _: None
     )  # fmt: skip
