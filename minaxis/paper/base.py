@@ -1,17 +1,21 @@
 """Does the axis exist before post-training? (paper: section 3.3)"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
+
 from minaxis.axis import Axis
 from minaxis.model import Transformer
-from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import (
     BLUE,
     GREEN,
     GREY,
+    INK,
     ORANGE,
     control_band,
     from_zero_to_one,
@@ -19,8 +23,9 @@ from minaxis.paper.figures import (
     load_pyplot,
     with_intervals,
 )
+from minaxis.paper.space import with_roles
 from minaxis.paper.steering import ARCHAIC, Rates, Sweep, sweep
-from minaxis.support.stats import rate
+from minaxis.support.stats import Estimate, bootstrap, rate
 from minaxis.tiny.lab import TinyLab, joined
 from minaxis.tiny.questions import OPEN_TOPICS, open_questions
 from minaxis.tiny.reader import Reading
@@ -41,6 +46,15 @@ class Cosines:
     pc1: float  # of PC1 and the base model's PC1
     axis: float  # of the axis and the base model's axis
     pc1_random_weights: float  # of PC1 and the PC1 of random weights
+    axis_random_weights: float  # of the axis and the axis of random weights
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """An unsigned cosine of a direction of the chat model with that of two other models."""
+
+    base: Estimate
+    random_weights: Estimate
 
 
 @dataclass(frozen=True)
@@ -50,30 +64,33 @@ class BaseAndChat(Experiment):
     name: ClassVar[str] = "base and chat"
 
     cosines: list[Cosines]  # by layer
+    components: list[Likeness]  # PC1 to PC3 at the middle layer
+    axis: Likeness  # of the axis at the middle layer
     sweep: Sweep  # of the base model, along the chat model's axis; ARCHAIC and PROFESSIONAL
 
     def claims(self) -> list[Claim]:
-        middle = self.cosines[len(self.cosines) // 2]
-
-        def change(run: Sequence[Rates]) -> float:
-            return run[0][ARCHAIC].rate - run[-1][ARCHAIC].rate
-
-        along_axis = change(self.sweep.axis)
-        strongest = max(map(change, self.sweep.random), key=abs)
+        steered, random = self.sweep.changes(ARCHAIC, -0.5, since=0.5)
         return [
+            *(
+                Claim(
+                    f"PC{i + 1} of persona space exists before post-training: cosine of base and "
+                    "chat model",
+                    f"{paper} (sec. 3.3)", component.base, Rule(at_least=0.8),
+                    component.random_weights, control_must_fail=True,
+                )
+                for i, (component, paper) in enumerate(
+                    zip(self.components, (".93", ".87", ".83"), strict=True)
+                )
+            ),
             Claim(
-                "PC1 of persona space exists before post-training: cosine of base and chat model",
-                ".93, .87, .83 (sec. 3.3)", middle.pc1, middle.pc1_random_weights,
-                verdict(middle.pc1 > 0.8, middle.pc1 > 0.5),
+                "The axis itself exists before post-training: cosine of base and chat model",
+                "", self.axis.base, Rule(at_least=0.8), self.axis.random_weights,
+                control_must_fail=True, of_paper=False,
             ),
             Claim(
                 "The axis steers the base model: share of archaic replies at -0.5 minus that at "
                 "+0.5",
-                "shifts (fig. 6)", along_axis, strongest,
-                verdict(
-                    along_axis > 0.3 and along_axis > 2 * abs(strongest),
-                    along_axis > max(0.1, abs(strongest)),
-                ),
+                "shifts (fig. 6)", steered, Rule(at_least=0.3), random, control_must_fail=True,
             ),
         ]  # fmt: skip
 
@@ -86,6 +103,8 @@ class BaseAndChat(Experiment):
             ([at.axis for at in self.cosines], GREEN, "axis, chat and base model"),
             ([at.pc1_random_weights for at in self.cosines], GREY,
              "PC1, chat model and random weights"),
+            ([at.axis_random_weights for at in self.cosines], INK,
+             "axis, chat model and random weights"),
         ):  # fmt: skip
             left.plot(layers, values, "o-", color=colour, label=label)
         left.set_xticks(layers)
@@ -139,15 +158,44 @@ def measure_base_and_chat(
         return {ARCHAIC: rate(r.archaic for r in readings)} | professional
 
     def cosines(layer: int) -> Cosines:
-        chat, before, random = (a.pca(layer)[0][0] for a in (lab.axis, base_axis, random_weights))
         return Cosines(
             layer=layer,
-            pc1=(chat @ before).abs().item(),
-            axis=(lab.axis.unit()[layer] @ base_axis.unit()[layer]).abs().item(),
-            pc1_random_weights=(chat @ random).abs().item(),
+            pc1=pc_cosine(lab.axis, base_axis, layer, 0),
+            axis=axis_cosine(lab.axis, base_axis, layer),
+            pc1_random_weights=pc_cosine(lab.axis, random_weights, layer, 0),
+            axis_random_weights=axis_cosine(lab.axis, random_weights, layer),
+        )
+
+    middle = len(lab.axis.vectors) // 2
+
+    def likeness(cosine: Callable[[Axis, Axis], float]) -> Likeness:
+        return Likeness(
+            base=over_shared_roles(lab.axis, base_axis, cosine),
+            random_weights=over_shared_roles(lab.axis, random_weights, cosine),
         )
 
     return BaseAndChat(
         cosines=[cosines(layer) for layer in range(len(lab.axis.vectors))],
+        components=[likeness(partial(pc_cosine, layer=middle, component=i)) for i in range(3)],
+        axis=likeness(partial(axis_cosine, layer=middle)),
         sweep=sweep(base_lab, coefficients, ask, rates),
+    )
+
+
+def pc_cosine(a: Axis, b: Axis, layer: int, component: int) -> float:
+    """The unsigned cosine of one principal component of two models at a layer."""
+    return (a.pca(layer)[0][component] @ b.pca(layer)[0][component]).abs().item()
+
+
+def axis_cosine(a: Axis, b: Axis, layer: int) -> float:
+    """The unsigned cosine of the axes of two models at a layer."""
+    return (a.unit()[layer] @ b.unit()[layer]).abs().item()
+
+
+def over_shared_roles(a: Axis, b: Axis, cosine: Callable[[Axis, Axis], float]) -> Estimate:
+    """A cosine of two models, with an interval from resampling the roles that both have."""
+    names = [role for role in a.roles if role in b.roles]
+    of_a, of_b = (torch.tensor([x.roles.index(name) for name in names]) for x in (a, b))
+    return bootstrap(
+        lambda chosen: cosine(with_roles(a, of_a[chosen]), with_roles(b, of_b[chosen])), len(names)
     )

@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import from_zero_to_one, with_intervals
 from minaxis.paper.lab import Compared
 from minaxis.paper.prediction import Prediction, measure_prediction
 from minaxis.paper.trajectories import (
+    AnyTrajectory,
     Trajectory,
     draw_trajectories,
     trajectory,
     trajectory_figure,
 )
-from minaxis.support.stats import MeanWithError, Rate, mean_with_error, rate, share
+from minaxis.support.stats import (
+    Estimate,
+    MeanWithError,
+    Rate,
+    mean_of,
+    mean_with_error,
+    rate,
+    share,
+)
 from minaxis.tiny.lab import TinyConversations, TinyLab
 from minaxis.tiny.questions import GROUPS
 from minaxis.tiny.world import ASSISTANT, World
@@ -65,44 +74,34 @@ class Drift(Experiment):
     prediction: Prediction
 
     def claims(self) -> list[Claim]:
-        baseline, capped = self.trajectories.baseline, self.trajectories.capped
-        (random,) = self.trajectories.random
-        before, after = last_style(baseline, PERSONAL), last_style(capped, PERSONAL)
-        late = sum(self.late_cap[d].style.rate for d in PERSONAL) / 2
-        lost = last_style(baseline, PERSONAL, turn=0) - before
-        work = last_style(baseline, WORK)
-        falls, work_falls = mean_fall(baseline, PERSONAL), mean_fall(baseline, WORK)
-        capped_falls, random_falls = mean_fall(capped, PERSONAL), mean_fall(random, PERSONAL)
+        falls = falls_claim(self.trajectories.baseline)
+        style = self.trajectories.map(lambda domains: last_style(domains, PERSONAL))
+        first = last_style(self.trajectories.baseline, PERSONAL, turn=0)
+        late = mean_of([self.late_cap[domain].style.estimate for domain in PERSONAL])
+        (random,) = style.random
+        kept = "" if (style.baseline - first).high < 0 else "no identity was lost"
         return [
-            Claim(
-                "Therapy and philosophy lead away from the Assistant: fall of the projection over "
-                "a conversation",
-                "they fall (fig. 7)", falls, work_falls,
-                verdict(falls > 2 * max(work_falls, 0) and falls > 0.5, falls > max(work_falls, 0)),
-            ),
+            falls,
+            stays_claim(self.trajectories.baseline),
             Claim(
                 "Coding and writing stay with the Assistant: share of Assistant-style replies, "
                 "last turn (control: therapy and philosophy)",
-                "they stay (fig. 7)", work, before,
-                verdict(work > 0.65 and before < 0.55, work > before + 0.1),
+                "", last_style(self.trajectories.baseline, WORK), Rule(at_least=0.9),
+                style.baseline, of_paper=False,
             ),
             *self.prediction.claims(),
+            capped_claim(self.trajectories, falls),
             Claim(
-                "Under a cap, therapy and philosophy no longer lead away: fall of the projection",
-                "(sec. 5)", capped_falls, random_falls,
-                verdict(capped_falls < falls / 3 < random_falls, capped_falls < falls),
+                "A cap from the first turn on keeps the Assistant's identity: change of the share "
+                "of Assistant-style replies, last turn",
+                "", style.capped - style.baseline, Rule(at_least=0.1), random - style.baseline,
+                control_must_fail=True, of_paper=False, failed_precondition=kept,
             ),
             Claim(
-                "A cap from the first turn on keeps the Assistant's identity: share of "
+                "A cap at the last turn alone brings a lost identity back: change of the share of "
                 "Assistant-style replies, last turn",
-                "(not measured)", after, last_style(random, PERSONAL),
-                verdict(after - before > max(lost / 2, 0.2), after - before > 0.1),
-            ),
-            Claim(
-                "A cap at the last turn alone brings a lost identity back: share of "
-                "Assistant-style replies, last turn",
-                "(not measured)", late, before,
-                verdict(late - before > max(lost / 2, 0.2), late - before > 0.1),
+                "", late - style.baseline, Rule(at_least=0.1), of_paper=False,
+                failed_precondition=kept,
             ),
         ]  # fmt: skip
 
@@ -177,13 +176,52 @@ def read_trajectory(
     )
 
 
-def mean_fall(trajectories: Mapping[str, Trajectory], domains: Sequence[str]) -> float:
-    """The mean fall of the projection over some domains."""
-    return sum(trajectories[d].fall for d in domains) / len(domains)
-
-
 def last_style(
     trajectories: Mapping[str, ReadTrajectory], domains: Sequence[str], *, turn: int = -1
-) -> float:
+) -> Estimate:
     """The mean share of Assistant-style replies over some domains, at one turn."""
-    return sum(trajectories[d].style[turn].rate for d in domains) / len(domains)
+    return mean_of([trajectories[domain].style[turn].estimate for domain in domains])
+
+
+# Claims about projections, here and of open models
+
+
+def mean_slope(trajectories: Mapping[str, Trajectory], domains: Sequence[str]) -> Estimate:
+    """The mean slope of the projection over some domains."""
+    return mean_of([trajectories[domain].slope.estimate for domain in domains])
+
+
+def falls_claim(baseline: Mapping[str, Trajectory]) -> Claim:
+    """The claim that the projection falls in each of the personal domains."""
+    slopes = [baseline[domain].slope.estimate for domain in PERSONAL]
+    return Claim(
+        "Therapy and philosophy lead away from the Assistant: slope of the projection per turn, "
+        "the flatter of the two (control: coding and writing)",
+        "they fall (fig. 7)", max(slopes, key=lambda slope: slope.value), Rule(at_most=0),
+        mean_slope(baseline, WORK),
+    )  # fmt: skip
+
+
+def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
+    """The claim that the projection falls less in the working domains."""
+    return Claim(
+        "Coding and writing stay with the Assistant: slope of the projection, minus that of "
+        "therapy and philosophy",
+        "they stay (fig. 7)", mean_slope(baseline, WORK) - mean_slope(baseline, PERSONAL),
+        Rule(at_least=0),
+    )  # fmt: skip
+
+
+def capped_claim(trajectories: Compared[dict[str, AnyTrajectory]], falls: Claim) -> Claim:
+    """The claim that the personal domains fall less under a cap, and not under a random cap.
+
+    The projection is read under the cap, which lifts it: so this says little about behaviour.
+    """
+    slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
+    return Claim(
+        "Under a cap, therapy and philosophy lead away less: change of the slope (read under the "
+        "cap, which lifts it by construction)",
+        "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
+        slope.random[0] - slope.baseline, control_must_fail=True,
+        failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
+    )  # fmt: skip

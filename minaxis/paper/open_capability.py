@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from minaxis.judging import response_logprob
 from minaxis.paper.capability import Changes, accuracy_kept_claim, changes, changes_figure
 from minaxis.paper.claims import Claim, Experiment, verdict
-from minaxis.paper.costs import CapFireRate, cap_fire_rates, cap_fires_claim
+from minaxis.paper.costs import CapFireRate, cap_fire_rates, cap_fires_row
 from minaxis.paper.lab import Compared
 from minaxis.paper.open_lab import OpenLab, chat, read_texts, says
 from minaxis.paper.steering import ACCURACY, ROLE_PLAY
@@ -34,7 +34,7 @@ class OpenCapability(Experiment):
         role_play = self.rates.capped[ROLE_PLAY]
         ratio = self.perplexity.map(lambda perplexity: perplexity / self.perplexity.baseline)
         return [
-            accuracy_kept_claim(self.rates, ACCURACY, lowest=-0.15),
+            accuracy_kept_claim(self.rates, ACCURACY),
             Claim(
                 "A cap costs no perplexity: perplexity of a fixed text, capped over baseline",
                 "(not measured)", ratio.capped, max(ratio.random),
@@ -46,7 +46,7 @@ class OpenCapability(Experiment):
                 min(random[ROLE_PLAY].difference for random in self.rates.random),
                 verdict(role_play.high < 0, role_play.difference < -0.05),
             ),
-            cap_fires_claim(self.cap_fire_rates),
+            cap_fires_row(self.cap_fire_rates),
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:

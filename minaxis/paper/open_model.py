@@ -6,6 +6,8 @@ are held-out roles.
 
 from collections.abc import Callable
 
+import torch
+
 from minaxis.axis import Axis
 from minaxis.chat import encode_chat
 from minaxis.model import Transformer
@@ -19,6 +21,7 @@ from minaxis.paper.open_steering import measure_open_steering
 from minaxis.paper.space import measure_persona_space
 from minaxis.roles import DEFAULT
 from minaxis.support.rollout_store import Rollouts
+from minaxis.support.stats import mean_with_error
 from minaxis.tokenizer import AnyTokenizer
 
 ROLES = 16  # number of roles that are requested
@@ -47,7 +50,7 @@ def run_experiments(
         random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
         role_play=JudgedRolePlay(model, tokenizer, rollouts, ROLES),
     )  # fmt: skip
-    adoption_rate = sum(axis.adoption.values()) / len(axis.adoption)
+    adoption_rate = mean_with_error(torch.tensor(list(axis.adoption.values()))).estimate
     results: list[Experiment] = []
     results.append(measure_persona_space(axis, random_weights, adoption_rate=adoption_rate))
     watch("2 steering")

@@ -15,7 +15,8 @@ import torch
 
 from minaxis import __version__
 from minaxis.paper.claims import NOT_TESTED, Claim, Experiment, Rule, kind
-from minaxis.paper.space import PersonaSpace, loadings_claims
+from minaxis.paper.components import loadings_claims
+from minaxis.paper.space import PersonaSpace
 from minaxis.support.files import read_json, write_bytes, write_json
 from minaxis.support.stats import Estimate, mean_and_range
 

@@ -4,22 +4,31 @@ Persona space is spanned by the principal components of the role vectors (figure
 and 27). The control is a model with random weights that read the same responses.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from minaxis.axis import Axis, layer_table
-from minaxis.paper.claims import Claim, Experiment, Rule, verdict
+from minaxis.paper.claims import Claim, Experiment, Rule
+from minaxis.paper.components import (
+    FEATURES,
+    HiddenNumber,
+    RoleFacts,
+    components_figure,
+    explained,
+    hidden_number,
+)
 from minaxis.paper.figures import BLUE, GREEN, GREY, INK, ORANGE, legend_below, load_pyplot
-from minaxis.support.stats import bootstrap
+from minaxis.roles import DEFAULT
+from minaxis.support.stats import Estimate, bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DEFAULT = "default"  # the default Assistant among the roles
 GROUP_COLOURS = {"professional": BLUE, "everyday": GREEN, "fantastical": ORANGE}
 
 
@@ -32,8 +41,17 @@ class Position:
 
 
 @dataclass(frozen=True)
+class LowestCosine:
+    """The layer at which the axis is least close to PC1."""
+
+    layer: int
+    cosine: Estimate
+    random_weights: Estimate  # at the same layer
+
+
+@dataclass(frozen=True)
 class PersonaSpace(Experiment):
-    """The geometry of all layers, and the positions of the roles at the middle layer."""
+    """The geometry of all layers, and more of the middle layer. Intervals resample the roles."""
 
     name: ClassVar[str] = "persona space"
 
@@ -42,51 +60,66 @@ class PersonaSpace(Experiment):
     random_weights: list[dict[str, Any]]  # its rows for random weights
     variance: list[float]  # share of the variance that each component explains
     positions: dict[str, Position]  # of the default and of each role
-    adoption_rate: float  # share of the roles' responses that are in role
+    cosine: Estimate  # of the axis and PC1
+    cosine_random_weights: Estimate
+    lowest_cosine: LowestCosine
+    components_needed: Estimate  # how many explain 70 % of the variance
+    from_end: list[Estimate]  # of PC1 to PC3: see `from_end`
+    from_end_random_weights: Estimate  # of PC1
+    adoption_rate: Estimate  # share of the roles' responses that are in role
     groups: dict[str, str]  # role -> its group, where roles have one
-    correlations_with_s: list[float] | None  # by layer; None where roles have no hidden number
-
-    @property
-    def components_needed(self) -> int:
-        """The number of components that explain 70 % of the variance."""
-        return int((torch.tensor(self.variance).cumsum(0) < 0.7).sum()) + 1
+    hidden_number: HiddenNumber | None  # None where roles have no hidden number
+    explained: dict[str, list[float]]  # feature of the roles -> its share of PC1 to PC3
 
     def claims(self) -> list[Claim]:
-        row, random = self.layers[self.layer], self.random_weights[self.layer]
-        cosine, random_cosine = row["cos_pc1"], random["cos_pc1"]
-        rank, count = row["default_rank_pc1"], len(self.positions)
-        needed, adoption = self.components_needed, self.adoption_rate
+        lowest = self.lowest_cosine
         claims = [
             Claim(
                 "The model adopts its roles (otherwise the axis is meaningless): adoption rate",
-                "(none given)", adoption, None, verdict(adoption > 0.8, adoption > 0.5),
+                "", self.adoption_rate, Rule(at_least=0.8), of_paper=False,
             ),
             Claim(
                 "The axis is close to PC1 of persona space: cosine at the middle layer",
-                "above .71 (sec. 2)", cosine, random_cosine,
-                verdict(
-                    cosine > 0.6 and random_cosine < cosine - 0.3, cosine > random_cosine + 0.1
-                ),
+                "above .71 (sec. 2)", self.cosine, Rule(at_least=0.71),
+                self.cosine_random_weights, control_must_fail=True,
+            ),
+            Claim(
+                "The axis is close to PC1 at every layer: the lowest cosine",
+                "above .60 (sec. 2)", lowest.cosine, Rule(at_least=0.6),
+                lowest.random_weights, control_must_fail=True,
             ),
             Claim(
                 "Persona space has few dimensions: components that explain 70 % of the variance",
-                "4 to 19 (sec. 2)", needed, None, verdict(needed <= 8, needed <= 19),
+                "4 to 19 (sec. 2)", self.components_needed, Rule(at_least=4, at_most=19),
             ),
             Claim(
-                f"The default Assistant lies at the end of PC1: rank among {count}",
-                "1 (fig. 2)", rank, random["default_rank_pc1"],
-                verdict(rank == 1, rank <= count / 4),
+                "The default Assistant lies at the end of PC1: distance from the nearer end, as a "
+                "share of the range",
+                "within .03 (fig. 2)", self.from_end[0], Rule(at_most=0.03),
+                self.from_end_random_weights, control_must_fail=True,
+            ),
+            *(
+                Claim(
+                    f"The default's place on PC{i}: distance from the nearer end, as a share of "
+                    "the range",
+                    "", place, Rule(), of_paper=False,
+                )
+                for i, place in enumerate(self.from_end[1:], 2)
             ),
         ]  # fmt: skip
-        if self.correlations_with_s is not None:
-            s = abs(self.correlations_with_s[self.layer])
-            claims.append(
+        if s := self.hidden_number:
+            claims += [
                 Claim(
                     "A hidden number that no text states orders the roles: its correlation with "
                     "their projections",
-                    "(only here)", s, None, verdict(s > 0.9, s > 0.6),
-                )
-            )  # fmt: skip
+                    "", s.correlation, Rule(at_least=0.9), s.random_weights, of_paper=False,
+                ),
+                Claim(
+                    "It orders them beyond the archaic words that it brings: partial correlation, "
+                    "given each role's share of archaic replies",
+                    "", s.partial, Rule(at_least=0.5), s.random_weights_partial, of_paper=False,
+                ),
+            ]  # fmt: skip
         return claims
 
     def figures(self) -> dict[str, "Figure"]:
@@ -124,22 +157,25 @@ class PersonaSpace(Experiment):
         if len(layers) < 10:
             right.set_xticks(layers)
         legend_below(right, 2)
-        return {"persona-space": figure}
+        figures = {"persona-space": figure}
+        if self.explained:
+            figures["components"] = components_figure(self.explained)
+        return figures
 
 
 def measure_persona_space(
     axis: Axis,
     random_weights: Axis,
     *,
-    adoption_rate: float,
-    groups: Mapping[str, str] | None = None,
-    correlations_with_s: Sequence[float] | None = None,
+    adoption_rate: Estimate,
+    facts: Mapping[str, RoleFacts] | None = None,
 ) -> PersonaSpace:
     """Compute principal components of the role vectors, and where the default lies on them.
 
     Args:
         random_weights: the axis of a model with random weights that read the same responses.
-        adoption_rate, groups, correlations_with_s: see `PersonaSpace`.
+        adoption_rate: see `PersonaSpace`.
+        facts: of each role, where they are known.
     """
     assert axis.role_vectors is not None
     assert axis.default is not None
@@ -150,44 +186,77 @@ def measure_persona_space(
     coordinates = vectors @ components[:3].T  # (1 + R, 3)
     cosines = coordinates / vectors.norm(dim=-1, keepdim=True)
     names = [DEFAULT, *axis.roles]
+    layers = layer_table(axis)
+    lowest = min(layers, key=lambda row: row["cos_pc1"])["layer"]
+    features = {
+        feature: [
+            explained(column, [value(facts[role]) for role in axis.roles])
+            for column in coordinates[1:].T
+        ]
+        for feature, value in FEATURES.items()
+    } if facts else {}  # fmt: skip
     return PersonaSpace(
         layer=layer,
-        layers=layer_table(axis),
+        layers=layers,
         random_weights=layer_table(random_weights),
         variance=variance.tolist(),
         positions={
             name: Position(*row)
             for name, *row in zip(names, coordinates.tolist(), cosines.tolist(), strict=True)
         },
+        cosine=over_roles(axis, partial(cosine_with_pc1, layer=layer)),
+        cosine_random_weights=over_roles(random_weights, partial(cosine_with_pc1, layer=layer)),
+        lowest_cosine=LowestCosine(
+            layer=lowest,
+            cosine=over_roles(axis, partial(cosine_with_pc1, layer=lowest)),
+            random_weights=over_roles(random_weights, partial(cosine_with_pc1, layer=lowest)),
+        ),
+        components_needed=over_roles(axis, partial(components_needed, layer=layer)),
+        from_end=[over_roles(axis, partial(from_end, layer=layer, component=i)) for i in range(3)],
+        from_end_random_weights=over_roles(
+            random_weights, partial(from_end, layer=layer, component=0)
+        ),
         adoption_rate=adoption_rate,
-        groups=dict(groups or {}),
-        correlations_with_s=None if correlations_with_s is None else list(correlations_with_s),
+        groups={role: facts[role].group for role in axis.roles} if facts else {},
+        hidden_number=hidden_number(axis, random_weights, facts, layer) if facts else None,
+        explained=features,
     )
 
 
-def loadings_claims(runs: Sequence[Mapping[str, Mapping[str, list[float]]]]) -> list[Claim]:
-    """The claims that several models place the same roles alike. No claim for a single run.
+def over_roles(axis: Axis, statistic: Callable[[Axis], float]) -> Estimate:
+    """A statistic of an axis, with an interval from resampling the roles."""
+    return bootstrap(lambda chosen: statistic(with_roles(axis, chosen)), len(axis.roles))
 
-    Args:
-        runs: of each run, role -> the fields of its `Position`.
+
+def with_roles(axis: Axis, chosen: Tensor) -> Axis:
+    """The axis of some of the roles: indices, some of them repeated."""
+    assert axis.role_vectors is not None
+    assert axis.default is not None
+    vectors, names = axis.role_vectors[chosen], [axis.roles[i] for i in chosen.tolist()]
+    return replace(
+        axis, vectors=axis.default - vectors.mean(0), roles=names, role_vectors=vectors
+    )  # fmt: skip
+
+
+def cosine_with_pc1(axis: Axis, layer: int) -> float:
+    """The cosine of the axis and PC1 at a layer."""
+    return (axis.unit()[layer] @ axis.pca(layer)[0][0]).item()
+
+
+def components_needed(axis: Axis, layer: int) -> int:
+    """The number of components that explain 70 % of the variance at a layer."""
+    _, variance = axis.pca(layer, components=len(axis.roles))
+    return int((variance.cumsum(0) < 0.7).sum()) + 1
+
+
+def from_end(axis: Axis, layer: int, component: int) -> float:
+    """How far the default is from the nearer end of a component, as a share of the range.
+
+    The range is that of the roles and the default together: 0 is an end, .5 the middle.
     """
-    roles = [role for role in runs[0] if role != DEFAULT and all(role in run for run in runs)]
-    if len(runs) < 2 or len(roles) < 3:
-        return []
-    loadings = torch.tensor([[run[role]["coordinates"] for role in roles] for run in runs])
-
-    def agreement(component: int, chosen: Tensor) -> float:
-        correlations = torch.corrcoef(loadings[:, chosen, component]).abs()  # the sign is arbitrary
-        return correlations[tuple(torch.triu_indices(len(runs), len(runs), 1))].mean().item()
-
-    return [
-        Claim(
-            f"The runs place the roles alike on PC{i + 1}: correlation of their positions, mean of "
-            "all pairs of runs",
-            "above .92 (sec. 2)" if i == 0 else "",
-            bootstrap(lambda chosen, i=i: agreement(i, chosen), len(roles)),
-            Rule(at_least=0.92),
-            of_paper=i == 0,
-        )
-        for i in range(loadings.shape[-1])
-    ]
+    assert axis.role_vectors is not None
+    assert axis.default is not None
+    direction = axis.pca(layer)[0][component]
+    roles, default = axis.role_vectors[:, layer] @ direction, axis.default[layer] @ direction
+    low, high = torch.minimum(roles.min(), default), torch.maximum(roles.max(), default)
+    return (torch.minimum(default - low, high - default) / (high - low)).item()

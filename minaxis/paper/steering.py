@@ -6,7 +6,7 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from minaxis.axis import Axis
-from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import (
     BLUE,
     control_band,
@@ -15,7 +15,7 @@ from minaxis.paper.figures import (
     with_intervals,
 )
 from minaxis.paper.lab import Lab
-from minaxis.support.stats import Rate, rate
+from minaxis.support.stats import Estimate, Rate, difference, mean_and_range, rate
 from minaxis.tiny.lab import Readings, TinyLab, joined, personas_speak
 from minaxis.tiny.questions import GROUPS, OPEN_TOPICS, TASKS, open_questions, role_play, tasks
 from minaxis.tiny.world import ASSISTANT
@@ -43,13 +43,20 @@ class Sweep:
     axis: list[Rates]
     random: list[list[Rates]]
 
-    def changes(self, measured: str, coefficient: float) -> tuple[float, list[float]]:
-        """By how much a coefficient changes a rate: along the axis, and along the random axes."""
-        at, zero = (self.coefficients.index(c) for c in (coefficient, 0.0))
+    def changes(
+        self, measured: str, coefficient: float, *, since: float = 0.0
+    ) -> tuple[Estimate, Estimate]:
+        """By how much a coefficient changes a rate, compared with another coefficient.
+
+        Returns:
+            The change along the axis, and the mean and range of those along the random axes.
+        """
+        at, before = (self.coefficients.index(c) for c in (coefficient, since))
         changes = [
-            run[at][measured].rate - run[zero][measured].rate for run in (self.axis, *self.random)
+            difference(run[at][measured], run[before][measured])
+            for run in (self.axis, *self.random)
         ]
-        return changes[0], changes[1:]
+        return changes[0], mean_and_range([change.value for change in changes[1:]])
 
 
 def sweep(
@@ -102,12 +109,12 @@ class Steering(Experiment):
             changed_claim(
                 "Steering away from the Assistant (-0.5) removes its style: change of the share "
                 "of Assistant-style replies",
-                self.sweep, ASSISTANT_STYLE, -0.5, -1,
+                self.sweep, ASSISTANT_STYLE, -0.5, Rule(at_most=-0.3),
             ),
             changed_claim(
                 "Steering away from the Assistant (-0.5) brings another voice: change of the "
                 "share of archaic replies",
-                self.sweep, ARCHAIC, -0.5, 1,
+                self.sweep, ARCHAIC, -0.5, Rule(at_least=0.3),
             ),
             suppressed_role_play_claim(self.sweep),
         ]  # fmt: skip
@@ -141,20 +148,15 @@ def measure_steering(
     return Steering(sweep(lab, coefficients, lambda: lab.ask_parts(requests), rates))
 
 
-def changed_claim(text: str, sweep: Sweep, measured: str, coefficient: float, sign: int) -> Claim:
-    """The claim that steering changes a rate, and more than steering along random axes does.
+def changed_claim(text: str, sweep: Sweep, measured: str, coefficient: float, rule: Rule) -> Claim:
+    """The claim that steering changes a rate, and that steering along random axes does not.
 
     Args:
         measured: the name of the rate.
-        sign: +1 if the rate should rise, -1 if it should fall.
+        rule: for the change since coefficient 0.
     """
     change, random = sweep.changes(measured, coefficient)
-    strongest = max(random, key=lambda x: sign * x)
-    size, random_size = sign * change, max(sign * strongest, 0)
-    return Claim(
-        text, "it does (fig. 4, 6)", change, strongest,
-        verdict(size > 0.3 and size > 2 * random_size, size > 0.1 and size > random_size),
-    )  # fmt: skip
+    return Claim(text, "it does (fig. 4, 6)", change, rule, random, control_must_fail=True)
 
 
 def suppressed_role_play_claim(sweep: Sweep) -> Claim:
@@ -162,7 +164,7 @@ def suppressed_role_play_claim(sweep: Sweep) -> Claim:
     return changed_claim(
         "Steering toward the Assistant (+0.5) suppresses requested role-play: change of the share "
         "in role",
-        sweep, ROLE_PLAY, 0.5, -1,
+        sweep, ROLE_PLAY, 0.5, Rule(at_most=-0.1),
     )  # fmt: skip
 
 

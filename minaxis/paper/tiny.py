@@ -7,17 +7,17 @@ from minaxis.model import Transformer
 from minaxis.paper.base import measure_base_and_chat
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
+from minaxis.paper.components import role_facts
 from minaxis.paper.controls import matched_random_axes, random_weights_axis
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
 from minaxis.paper.jailbreaks import measure_jailbreaks
 from minaxis.paper.space import measure_persona_space
 from minaxis.paper.steering import measure_steering
-from minaxis.support.stats import share
+from minaxis.support.stats import rate
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import (
     collect_tiny_rollouts,
-    correlations_with_s,
     fit_tiny_axis,
     in_role,
 )
@@ -60,9 +60,8 @@ def run_experiments(
         measure_persona_space(
             axis,
             random_weights,
-            adoption_rate=share(flag for flags in adopted.values() for flag in flags.tolist()),
-            groups={role: world.group(role) for role in axis.roles},
-            correlations_with_s=correlations_with_s(world, axis),
+            adoption_rate=rate(f for flags in adopted.values() for f in flags.tolist()).estimate,
+            facts=role_facts(world, rollouts, axis.roles),
         )
     )
     watch("2 steering")

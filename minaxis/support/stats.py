@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import exp, hypot, sqrt
 
 import torch
@@ -171,24 +172,39 @@ def slopes(projections: Tensor) -> Tensor:
     return projections @ x / x.square().sum()
 
 
-def ridge_r2(x: Tensor, y: Tensor, groups: Tensor, *, folds: int = 5) -> float:
+def ridge_r2(x: Tensor, y: Tensor, groupings: Sequence[Tensor], *, folds: int = 5) -> Estimate:
     """How well x (N, D) predicts y (N,) linearly, by cross-validation.
 
     Args:
-        groups: (N,) integers. Samples of one group (one conversation) are in the same fold.
+        groupings: each (N,) integers. A prediction comes from a fit without any sample that shares
+            a group of any grouping with the predicted one: the message, say, or the conversation.
 
     Returns:
         R^2: the share of the variance that is explained in samples which the fit has not seen. If
-        it is below zero, the mean would have been the better guess.
+        it is below zero, the mean would have been the better guess. The interval resamples the
+        groups of the grouping that makes it widest.
     """
-    error = 0.0
-    for fold in range(folds):
-        test = groups % folds == fold
-        x_mean, x_std = x[~test].mean(0), x[~test].std(0) + 1e-6
-        a, b = (x[~test] - x_mean) / x_std, (x[test] - x_mean) / x_std
-        y_mean = y[~test].mean()
+    errors = torch.zeros_like(y)
+    fold_of = torch.stack([groups % folds for groups in groupings])  # (groupings, N)
+    for block in product(range(folds), repeat=len(groupings)):
+        same_fold = fold_of == torch.tensor(block)[:, None]
+        test, train = same_fold.all(0), ~same_fold.any(0)
+        x_mean, x_std = x[train].mean(0), x[train].std(0) + 1e-6
+        a, b = (x[train] - x_mean) / x_std, (x[test] - x_mean) / x_std
+        y_mean = y[train].mean()
         # Every feature has variance 1, so the penalty weighs as much as a hundredth of the data.
         gram = a.T @ a + 0.01 * len(a) * torch.eye(a.shape[1])
-        weights = torch.linalg.solve(gram, a.T @ (y[~test] - y_mean))
-        error += (y[test] - y_mean - b @ weights).square().sum().item()
-    return 1 - error / (y - y.mean()).square().sum().item()
+        weights = torch.linalg.solve(gram, a.T @ (y[train] - y_mean))
+        errors[test] = (y[test] - y_mean - b @ weights).square()
+    squares = (y - y.mean()).square()
+
+    def interval(groups: Tensor) -> Estimate:
+        distinct, rows = groups.unique(return_inverse=True)
+        left, all_of_it = (
+            torch.zeros(len(distinct)).index_add(0, rows, v) for v in (errors, squares)
+        )
+        return bootstrap(
+            lambda chosen: 1 - (left[chosen].sum() / all_of_it[chosen].sum()).item(), len(distinct)
+        )
+
+    return max(map(interval, groupings), key=lambda estimate: estimate.high - estimate.low)
