@@ -11,7 +11,7 @@ the floor at which its push equals that of the axis's own floor, at each layer. 
     shuffled      the axis of permuted labels: a random set of responses is called the default's
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from random import Random
@@ -187,13 +187,14 @@ def random_weights_axis(
     rollouts: Rollouts,
     seed: int,
     *,
+    adopted: Mapping[str, Tensor] | None = None,
     position: str = "mean",
 ) -> Axis:
     """The axis of a copy of the model with random weights, which reads the same responses.
 
     Args:
-        position: as for `fit_axis`.
+        adopted, position: as for `fit_axis`.
     """
     random = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
     random = random.to(model.lm_head.weight).eval()
-    return fit_axis(replay(random, tokenizer, rollouts), position=position)
+    return fit_axis(replay(random, tokenizer, rollouts), adopted, position=position)

@@ -76,7 +76,9 @@ class ForcedChoice:
                 for request, system in zip(requests, systems, strict=True)
             ]
             columns.append(response_logprob(self.model, prompts, ids))
-        best, index = torch.stack(columns, 1).nan_to_num(-torch.inf).max(1)  # (N,), an empty reply: -inf
+        best, index = (
+            torch.stack(columns, 1).nan_to_num(-torch.inf).max(1)
+        )  # (N,), an empty reply: -inf
         return [
             GARBLED if logprob < self.least else name[i]
             for logprob, name, i in zip(best.tolist(), names, index.tolist(), strict=True)
