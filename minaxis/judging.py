@@ -26,7 +26,7 @@ principal components do not.
 import torch
 from torch import Tensor, nn
 
-from minaxis.generation import TokenLists, length_batches, pad_left
+from minaxis.generation import TokenLists, length_batches, prepare
 from minaxis.loading.transformers_model import adapt
 from minaxis.roles import DEFAULT
 from minaxis.rollouts import prompt_ids
@@ -41,12 +41,15 @@ def response_logprob(
     """Mean log-probability of a token of each response given its prompt: (N,), in nats."""
     texts = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
     lm = adapt(model)
+    prepare_batch = getattr(lm, "fast_prepare", prepare)  # the twin reads shared prefixes once
     result = torch.full((len(texts),), torch.nan)
     for batch in length_batches([len(t) for t in texts], batch_size):
         # Padded at the left, all responses end in the last column: only these need logits.
-        ids, padding = pad_left([texts[i] for i in batch], lm.device)
         last = 1 + max(len(responses[i]) for i in batch)
-        logits = lm(ids, padding=padding, last=last)  # (B, last, V)
+        ids, cache, padding = prepare_batch(lm, [texts[i] for i in batch], 0)
+        if ids.shape[1] < last:  # responses share beginnings, too: their logits are needed
+            ids, cache, padding = prepare(lm, [texts[i] for i in batch], 0)
+        logits = lm(ids, cache, padding, last=last)  # (B, last, V)
         for row, i in enumerate(batch):
             n = len(responses[i])
             response_logits = logits[row, last - n - 1 : last - 1].float()  # (n, V)

@@ -14,7 +14,7 @@ the layers below already capped. Its direction is one of three kinds:
 The last two are hard controls. Most of persona space lies along the axis, so they often do, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import TypeVar
@@ -177,13 +177,14 @@ def random_weights_axis(
     rollouts: Rollouts,
     seed: int,
     *,
+    adopted: Mapping[str, Tensor] | None = None,
     position: str = "mean",
 ) -> Axis:
     """The axis of a copy of the model with random weights, which reads the same responses.
 
     Args:
-        position: as for `fit_axis`.
+        adopted, position: as for `fit_axis`.
     """
     random = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
     random = random.to(model.lm_head.weight).eval()
-    return fit_axis(replay(random, tokenizer, rollouts), position=position)
+    return fit_axis(replay(random, tokenizer, rollouts), adopted, position=position)

@@ -6,15 +6,30 @@ fixed text, requested role-play, and how often the cap fires in ordinary replies
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import TYPE_CHECKING, ClassVar
 
-from minaxis.judging import response_logprob
+import torch
+from torch import Tensor
+
+from minaxis.model import Transformer
 from minaxis.paper.capability import Changes, accuracy_kept_claim, changes, changes_figure
-from minaxis.paper.claims import Claim, Experiment, verdict
+from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.costs import CapFireRate, cap_fire_rates, cap_fires_row
-from minaxis.paper.lab import Compared
-from minaxis.paper.open_lab import OpenLab, chat, read_texts, says
-from minaxis.paper.steering import ACCURACY, ROLE_PLAY
+from minaxis.paper.lab import RANDOM_AXES, Compared
+from minaxis.paper.open_lab import (
+    IN_ROLE,
+    IS_GARBLED,
+    Flags,
+    OpenLab,
+    read_texts,
+    request_chats,
+    role_requests,
+    says,
+)
+from minaxis.paper.open_speakers import chat
+from minaxis.paper.steering import ACCURACY
+from minaxis.support.stats import Estimate, mean_and_range, mean_with_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,71 +41,74 @@ class OpenCapability(Experiment):
 
     name: ClassVar[str] = "capability"
 
-    rates: Changes  # ACCURACY and ROLE_PLAY
-    perplexity: Compared[float]
+    rates: Changes  # ACCURACY, and requested role-play
+    perplexity_ratio: Estimate  # capped over baseline, on the tokens of a fixed text
+    random_perplexity_ratios: list[float]
     cap_fire_rates: list[CapFireRate]  # by layer
 
     def claims(self) -> list[Claim]:
-        role_play = self.rates.capped[ROLE_PLAY]
-        ratio = self.perplexity.map(lambda perplexity: perplexity / self.perplexity.baseline)
         return [
             accuracy_kept_claim(self.rates, ACCURACY),
             Claim(
                 "A cap costs no perplexity: perplexity of a fixed text, capped over baseline",
-                "(not measured)", ratio.capped, max(ratio.random),
-                verdict(ratio.capped < 1.03, ratio.capped < 1.2),
+                "", self.perplexity_ratio, Rule(at_most=1.1),
+                mean_and_range(self.random_perplexity_ratios), of_paper=False,
             ),
-            Claim(
-                "A cost: the cap suppresses requested role-play: change of the share in role",
-                "(not measured)", role_play.difference,
-                min(random[ROLE_PLAY].difference for random in self.rates.random),
-                verdict(role_play.high < 0, role_play.difference < -0.05),
-            ),
+            self._cost("A cap keeps requested role-play: change of the share in role", IN_ROLE),
+            self._cost("A cap garbles requested role-play: change of the share", IS_GARBLED),
             cap_fires_row(self.cap_fire_rates),
         ]  # fmt: skip
+
+    def _cost(self, text: str, measured: str) -> Claim:
+        rule = Rule(at_least=-0.1) if measured == IN_ROLE else Rule()
+        random = mean_and_range([change[measured].difference for change in self.rates.random])
+        return Claim(
+            text, "", self.rates.capped[measured].estimate, rule, random, of_paper=False
+        )  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
         return {"capability": changes_figure(self.rates)}
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What the model does under one intervention."""
-
-    right: list[bool]  # for each question that has a right answer
-    role_play: list[str]  # the replies to requests for role-play
-    perplexity: float
-
-
 def measure_open_capability(
-    lab: OpenLab, prompts: Sequence[list[int]], replies: Sequence[list[int]]
+    lab: OpenLab, prompts: Sequence[list[int]], replies: Sequence[list[int]], *, each: int = 2
 ) -> OpenCapability:
     """Ask questions with right answers, request role-play, and read a text.
 
     Args:
         prompts, replies: token ids of ordinary replies that the Assistant gave without a cap.
+        each: number of requests to each role.
     """
     texts = read_texts()
-    checked = texts["checked"]
-    chats = [chat(question) for question, _ in checked] + lab.role_play.chats()
+    checked, requests = texts["checked"], role_requests(lab.roles, each)
+    chats = [chat(question) for question, _ in checked] + request_chats(requests)
     text = lab.tokenizer.encode(texts["text"])
 
-    def measure() -> _Measured:
-        replies, _ = lab.answer(chats)
-        loss = -response_logprob(lab.model, [text[:1]], [text[1:]])
-        return _Measured(
-            right=[says(r, answers) for r, (_, answers) in zip(replies, checked, strict=False)],
-            role_play=replies[len(checked) :],
-            perplexity=loss.exp().item(),
-        )
-
-    def flags(measured: _Measured) -> dict[str, list[bool]]:
+    def flags(replies: list[str]) -> Flags:
         # This runs outside of the intervention, because the judge is the unchanged model.
-        return {ACCURACY: measured.right, ROLE_PLAY: lab.role_play.adopted(measured.role_play)}
+        answers = zip(replies, checked, strict=False)
+        right = {ACCURACY: [says(reply, right) for reply, (_, right) in answers]}
+        return right | lab.role_play(requests, replies[len(checked) :])
 
-    measured = lab.compare(measure)
+    answered = lab.compare(lambda: lab.answer(chats)[0])
+    losses = lab.compare(lambda: token_losses(lab.model, text), random_axes=RANDOM_AXES)
     return OpenCapability(
-        rates=changes(measured.map(flags)),
-        perplexity=measured.map(lambda m: m.perplexity),
+        rates=changes(answered.map(flags)),
+        perplexity_ratio=perplexity_ratio(losses, losses.capped),
+        random_perplexity_ratios=[perplexity_ratio(losses, r).value for r in losses.random],
         cap_fire_rates=cap_fire_rates(lab, prompts, replies),
     )
+
+
+@torch.no_grad()
+def token_losses(model: Transformer, text: Sequence[int]) -> Tensor:
+    """Minus the log-probability of each token of a text but the first: (T - 1,), in nats."""
+    ids = torch.tensor(text, device=model.device)
+    logits = model(ids[None, :-1])[0].float()  # (T - 1, V)
+    return -logits.log_softmax(-1).gather(-1, ids[1:, None])[:, 0].cpu()
+
+
+def perplexity_ratio(losses: Compared[Tensor], other: Tensor) -> Estimate:
+    """Perplexity under an intervention over that of the baseline, on the same tokens."""
+    log = mean_with_error(other - losses.baseline).estimate
+    return Estimate(exp(log.value), exp(log.low), exp(log.high))

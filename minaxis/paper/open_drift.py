@@ -1,19 +1,30 @@
 """Do long conversations lead an open model away from the Assistant, even under a cap?
-(paper: section 4, figures 7 and 8)"""
+(paper: section 4, figures 7 and 8)
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+A projection that is read under a cap is lifted by construction. So the replies of the capped model
+are also read by the model without a cap (the plain model).
+"""
+
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from minaxis.paper.claims import Claim, Experiment, verdict
-from minaxis.paper.drift import PERSONAL, WORK
+from minaxis.paper.claims import Claim, Experiment
+from minaxis.paper.drift import capped_claim, falls_claim, stays_claim
 from minaxis.paper.lab import Compared, Conversations
 from minaxis.paper.open_lab import OpenLab, read_texts
 from minaxis.paper.prediction import Prediction, measure_prediction
-from minaxis.paper.trajectories import Trajectory, trajectory, trajectory_figure
+from minaxis.paper.trajectories import (
+    Trajectory,
+    draw_trajectories,
+    projections_with_errors,
+    trajectory,
+    trajectory_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Trajectories = Compared[dict[str, Trajectory]]  # of each domain
 
 
 @dataclass(frozen=True)
@@ -22,51 +33,44 @@ class OpenDrift(Experiment):
 
     name: ClassVar[str] = "drift"
 
-    trajectories: Compared[dict[str, Trajectory]]
+    read_under_cap: Trajectories  # by the model that gave the replies
+    read_plainly: Trajectories  # the same replies, read by the model without a cap
     prediction: Prediction
 
     def claims(self) -> list[Claim]:
-        baseline = self.trajectories.baseline
-        personal, work = mean_slope(baseline, PERSONAL), mean_slope(baseline, WORK)
-        error = max(baseline[domain].slope.error for domain in PERSONAL)
-        capped = mean_slope(self.trajectories.capped, PERSONAL)
-        random = mean_slope(self.trajectories.random[0], PERSONAL)
+        falls = falls_claim(self.read_plainly.baseline)
         return [
-            Claim(
-                "Therapy and philosophy lead away from the Assistant: slope of the projection per "
-                "turn",
-                "they fall (fig. 7)", personal, work,
-                verdict(
-                    personal < -2 * error and personal < 2 * min(work, 0), personal < min(work, 0)
-                ),
-            ),
+            falls,
+            stays_claim(self.read_plainly.baseline),
             *self.prediction.claims(),
-            Claim(
-                "Under a cap, therapy and philosophy no longer lead away: slope of the projection",
-                "(sec. 5)", capped, random,
-                verdict(
-                    personal < 0 and abs(capped) < abs(personal) / 3, abs(capped) < abs(personal)
-                ),
+            capped_claim(self.read_plainly, falls, reader="the model without a cap"),
+            capped_claim(
+                self.read_under_cap, falls, reader="the capped model, by construction higher",
+                of_paper=False,
             ),
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        figure, _ = trajectory_figure(
-            self.trajectories, rows=1, labels={d: d for d in self.trajectories.baseline}
-        )
+        labels = {domain: domain for domain in self.read_plainly.baseline}
+        figure, axes = trajectory_figure(self.read_plainly, rows=2, labels=labels)
+        draw_trajectories(axes[1], self.read_under_cap, projections_with_errors, labels=labels)
+        axes[0][1].set_title("capped, read by the model without a cap")
+        axes[1][1].set_title("capped, read under the cap")
+        axes[1][0].set_ylabel("projection of the reply\n(1 standard error)")
         return {"drift": figure, "prediction": self.prediction.figure()}
 
 
-def measure_open_drift(lab: OpenLab, *, repeats: int = 2, turns: int = 8) -> OpenDrift:
-    """Run conversations with scripted users, without a system prompt.
+def measure_open_drift(lab: OpenLab, *, each: int = 16, turns: int = 8) -> OpenDrift:
+    """Run conversations with scripted users, without a system prompt. Each has its own script.
 
     Args:
-        repeats: how often each of the two scripts of a domain is used.
+        each: number of scripts of each domain, at most 16.
+        turns: number of turns, at most 8.
     """
-    scripts_of = read_texts()["talks"]  # domain -> scripts, each the messages of one user
-    scripts = [script for domain in scripts_of.values() for script in domain * repeats]
+    scripts_of = read_texts()["scripts"]  # domain -> scripts, each the messages of one user
+    scripts = [script for domain in scripts_of.values() for script in domain[:each]]
     user_messages = [[script[turn] for script in scripts] for turn in range(turns)]
-    each, layer = len(scripts) // len(scripts_of), lab.layers[-1]
+    layer = lab.layers[-1]
     conversations = lab.compare(lambda: lab.converse(user_messages), random_axes=1)
 
     def trajectories(conversations: Conversations) -> dict[str, Trajectory]:
@@ -76,13 +80,10 @@ def measure_open_drift(lab: OpenLab, *, repeats: int = 2, turns: int = 8) -> Ope
             for i, domain in enumerate(scripts_of)
         }
 
-    projections = conversations.baseline.projections(lab.axis, layer)
+    plainly = conversations.map(lambda c: replace(c, means=lab.read_again(c)))
+    projections = plainly.baseline.projections(lab.axis, layer)
     return OpenDrift(
-        trajectories=conversations.map(trajectories),
+        read_under_cap=conversations.map(trajectories),
+        read_plainly=plainly.map(trajectories),
         prediction=measure_prediction(lab, user_messages, projections),
     )
-
-
-def mean_slope(trajectories: dict[str, Trajectory], domains: Sequence[str]) -> float:
-    """The mean slope of the projection over some domains."""
-    return sum(trajectories[domain].slope.mean for domain in domains) / len(domains)

@@ -10,20 +10,21 @@ that the rules look for, are in `assets/open.json`:
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from torch import Tensor
-
-from minaxis.chat import Message, encode_chat
-from minaxis.judging import judge, response_logprob
-from minaxis.model import Transformer
 from minaxis.paper.lab import Lab
-from minaxis.roles import ASSETS, DEFAULT
+from minaxis.paper.open_speakers import GARBLED, Request, chat
+from minaxis.roles import ASSETS, DEFAULT, Roles
 from minaxis.support.files import read_json
-from minaxis.support.rollout_store import Rollouts
-from minaxis.tokenizer import AnyTokenizer
+
+SAYS_ASSISTANT = "says that it is an assistant"
+IN_ROLE = "requested role-play: the role speaks"
+AS_ASSISTANT = "requested role-play: the Assistant speaks"
+IS_GARBLED = "requested role-play: garbled"
+
+Flags = dict[str, list[bool]]  # what is asked -> for each reply, is it so?
 
 
 def read_texts() -> dict[str, Any]:
@@ -37,66 +38,40 @@ def says(text: str, words: Sequence[str]) -> bool:
     return any(f" {word.strip()} " in spoken for word in words)
 
 
-def chat(question: str, system: str = "") -> list[Message]:
-    """A conversation that opens with one question."""
-    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+class Judge(Protocol):
+    """Says who speaks in replies to requests for role-play (open_speakers.py has one)."""
 
-
-class RolePlay(Protocol):
-    """Requests for role-play, and a judge of the replies."""
-
-    def chats(self) -> list[list[Message]]:
-        """The conversation that each request opens."""
-
-    def adopted(self, replies: Sequence[str]) -> list[bool]:
-        """Does the requested role speak in each reply?"""
-
-
-class JudgedRolePlay:
-    """Some roles, each asked one question. The model's own likelihoods judge the replies.
-
-    Args:
-        rollouts: the rollouts of the axis. The default's responses calibrate the judge.
-        count: number of roles, spread evenly over the list.
-    """
-
-    def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts, count: int):
-        self.model, self.tokenizer = model, tokenizer
-        names = [role for role in rollouts if role != DEFAULT]
-        chosen = [names[i * len(names) // count] for i in range(count)]
-        questions = rollouts.meta["questions"]
-        self.systems = [rollouts.meta["roles"][role][0] for role in chosen]
-        self.questions = [questions[i % len(questions)] for i in range(count)]
-        self.neutral = rollouts.meta["roles"][DEFAULT][0]
-        default = Rollouts(rollouts.meta)
-        default[DEFAULT] = rollouts[DEFAULT]
-        _, self.threshold = judge(model, tokenizer, default)
-
-    def chats(self) -> list[list[Message]]:
-        """The conversation that each request opens."""
-        return [chat(q, s) for q, s in zip(self.questions, self.systems, strict=True)]
-
-    def adopted(self, replies: Sequence[str]) -> list[bool]:
-        """Is each reply likelier under its role's prompt, by more than the threshold?
-
-        Call this outside of any intervention, because the judge is the unchanged model.
-        """
-        ids = [self.tokenizer.encode(reply) for reply in replies]
-
-        def logprob(systems: Sequence[str]) -> Tensor:
-            prompts = [
-                encode_chat(self.tokenizer, chat(q, s))
-                for q, s in zip(self.questions, systems, strict=True)
-            ]
-            return response_logprob(self.model, prompts, ids)
-
-        gain = logprob(self.systems) - logprob([self.neutral] * len(ids))
-        return (gain > self.threshold).tolist()
+    def speakers(self, requests: Sequence[Request], replies: Sequence[str]) -> list[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLab(Lab):
-    """An open model with its axis and random axes, and requests for role-play."""
+    """An open model with its axis and random axes, its roles, and a judge of who speaks."""
 
-    role_play: RolePlay
+    roles: Roles  # without the default
+    judge: Judge
     max_new_tokens: ClassVar[int] = 32
+
+    def role_play(self, requests: Sequence[Request], replies: Sequence[str]) -> Flags:
+        """Who speaks in each reply. Call this outside of any intervention."""
+        speakers = self.judge.speakers(requests, replies)
+        return {
+            IN_ROLE: [s == r.role for s, r in zip(speakers, requests, strict=True)],
+            AS_ASSISTANT: [s == DEFAULT for s in speakers],
+            IS_GARBLED: [s == GARBLED for s in speakers],
+        }
+
+
+def role_requests(roles: Mapping[str, Sequence[str]], each: int) -> list[Request]:
+    """`each` requests to every role. Its prompts and the questions take turns."""
+    questions = read_texts()["role-play"]["questions"]
+    return [
+        Request(role, prompts[k % len(prompts)], questions[(i * each + k) % len(questions)])
+        for i, (role, prompts) in enumerate(roles.items())
+        for k in range(each)
+    ]
+
+
+def request_chats(requests: Sequence[Request]) -> list:
+    """The conversations in which the system prompt requests the role."""
+    return [chat(request.question, request.system) for request in requests]

@@ -4,19 +4,23 @@ The comparison with the base model is left out, because it needs the weights of 
 are held-out roles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
-from minaxis.axis import Axis
+from minaxis.axis import Axis, fit_axis
 from minaxis.chat import encode_chat
+from minaxis.judging import judge
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
 from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
-from minaxis.paper.open_lab import JudgedRolePlay, OpenLab, chat
-from minaxis.paper.open_secrets import measure_secrets
+from minaxis.paper.open_lab import OpenLab
+from minaxis.paper.open_personas import measure_personas
+from minaxis.paper.open_space import measure_unfiltered
+from minaxis.paper.open_speakers import ForcedChoice, chat
 from minaxis.paper.open_steering import measure_open_steering
 from minaxis.paper.space import measure_persona_space
 from minaxis.roles import DEFAULT
@@ -24,7 +28,6 @@ from minaxis.support.rollout_store import Rollouts
 from minaxis.support.stats import mean_with_error
 from minaxis.tokenizer import AnyTokenizer
 
-ROLES = 16  # number of roles that are requested
 ORDINARY_REPLIES = 16  # number of the default's replies for the cap fire rates
 
 
@@ -43,20 +46,28 @@ def run_experiments(
         axis, rollouts: what `fit_axis.py` wrote for the model.
         watch: called with the name of each experiment as it begins.
     """
-    watch("fitting the axis of random weights")
-    random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
+    watch("1 persona space, with random weights as control")
+    adopted = in_role(model, tokenizer, rollouts)
+    filtered = fit_axis(rollouts, adopted)
+    rates = torch.tensor([flags.float().mean() for flags in adopted.values()])
+    results: list[Experiment] = [
+        measure_persona_space(
+            filtered,
+            random_weights_axis(model, tokenizer, rollouts, seed, adopted=adopted),
+            adoption_rate=mean_with_error(rates).estimate,
+        ),
+        measure_unfiltered(axis, filtered, random_weights_axis(model, tokenizer, rollouts, seed)),
+    ]
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
-        role_play=JudgedRolePlay(model, tokenizer, rollouts, ROLES),
+        roles={role: p for role, p in rollouts.meta["roles"].items() if role != DEFAULT},
+        judge=ForcedChoice(model, tokenizer, rollouts),
     )  # fmt: skip
     lab = with_random_axes(lab, rollouts, texts=32)
-    adoption_rate = mean_with_error(torch.tensor(list(axis.adoption.values()))).estimate
-    results: list[Experiment] = []
-    results.append(measure_persona_space(axis, random_weights, adoption_rate=adoption_rate))
     watch("2 steering")
     results.append(measure_open_steering(lab))
-    watch("3 secrets that personas leak")
-    results.append(measure_secrets(lab))
+    watch("3 personas that do what is forbidden")
+    results.append(measure_personas(lab))
     watch("4 drift in long conversations")
     results.append(measure_open_drift(lab))
     watch("5 and 7 capability and costs")
@@ -64,3 +75,11 @@ def run_experiments(
     prompts = [encode_chat(tokenizer, chat(r["question"], r["system"])) for r in ordinary]
     results.append(measure_open_capability(lab, prompts, [r["ids"] for r in ordinary]))
     return results
+
+
+def in_role(
+    model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts
+) -> Mapping[str, Tensor]:
+    """For each role, which of its responses (N,) the judge finds in role."""
+    scores, threshold = judge(model, tokenizer, rollouts)
+    return {role: score > threshold for role, score in scores.items()}

@@ -1,73 +1,112 @@
-"""What does steering along the axis do to an open model? (paper: section 3.2, figures 4 and 6)"""
+"""What does steering along the axis do to an open model? (paper: section 3.2, figures 4 and 6)
 
-from collections.abc import Sequence
+Away from the Assistant (-0.5), does it still say that it is an assistant? Toward it (+0.5), does
+the Assistant answer in place of a requested role?
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from minaxis.paper.claims import Claim, Experiment
-from minaxis.paper.open_lab import OpenLab, chat, read_texts, says
-from minaxis.paper.steering import (
-    ACCURACY,
-    ROLE_PLAY,
-    Rates,
-    Sweep,
-    changed_claim,
-    suppressed_role_play_claim,
-    sweep,
-    sweep_figure,
+from minaxis.axis import Axis
+from minaxis.paper.capability import Changes, changes, changes_figure
+from minaxis.paper.claims import Claim, Experiment, Rule
+from minaxis.paper.lab import FEW_RANDOM_AXES, Compared
+from minaxis.paper.open_lab import (
+    AS_ASSISTANT,
+    SAYS_ASSISTANT,
+    Flags,
+    OpenLab,
+    read_texts,
+    request_chats,
+    role_requests,
+    says,
 )
-from minaxis.support.stats import rate
+from minaxis.paper.open_speakers import chat
+from minaxis.paper.steering import ACCURACY
+from minaxis.support.stats import mean_and_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COEFFICIENTS = (-0.5, -0.25, 0.0, 0.25, 0.5)
-SAYS_ASSISTANT = "says that it is an assistant"
+AWAY, TOWARD = -0.5, 0.5
 
 
 @dataclass(frozen=True)
 class OpenSteering(Experiment):
-    """What steering does to an open model's replies."""
+    """Rates, and their changes on the same questions. "Capped" means steered along the axis."""
 
     name: ClassVar[str] = "steering"
 
-    sweep: Sweep  # SAYS_ASSISTANT, ACCURACY, ROLE_PLAY
+    away: Changes  # SAYS_ASSISTANT, ACCURACY
+    toward: Changes  # of requested role-play
 
     def claims(self) -> list[Claim]:
         return [
             changed_claim(
                 "Steering away from the Assistant (-0.5) stops it from saying that it is an "
                 "assistant: change of the share",
-                self.sweep, SAYS_ASSISTANT, -0.5, -1,
+                self.away, SAYS_ASSISTANT, Rule(at_most=-0.3),
             ),
-            suppressed_role_play_claim(self.sweep),
+            changed_claim(
+                "Steering toward the Assistant (+0.5) makes the Assistant answer requests for "
+                "role-play: change of the share (a garbled reply does not count)",
+                self.toward, AS_ASSISTANT, Rule(at_least=0.1),
+            ),
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        return {"steering": sweep_figure(self.sweep)}
+        both = Changes(
+            baseline=self.away.baseline | self.toward.baseline,
+            capped=self.away.capped | self.toward.capped,
+            random=[a | b for a, b in zip(self.away.random, self.toward.random, strict=True)],
+        )
+        return {"steering": changes_figure(both)}
 
 
-def measure_open_steering(
-    lab: OpenLab, *, coefficients: Sequence[float] = COEFFICIENTS
-) -> OpenSteering:
-    """Steer along the axis and along random axes, in both directions."""
+def changed_claim(text: str, rates: Changes, measured: str, rule: Rule) -> Claim:
+    """The claim that steering changes a rate, and that steering along random axes does not."""
+    random = mean_and_range([change[measured].difference for change in rates.random])
+    return Claim(
+        text, "it does (fig. 4, 6)", rates.capped[measured].estimate, rule, random,
+        control_must_fail=True,
+    )  # fmt: skip
+
+
+def measure_open_steering(lab: OpenLab, *, repeats: int = 6, each: int = 2) -> OpenSteering:
+    """Steer along the axis and along random axes, in both directions.
+
+    Args:
+        repeats: how often each question about identity is asked. Every reply is sampled anew.
+        each: number of requests to each role.
+    """
     texts = read_texts()
-    identity, checked = texts["identity"], texts["checked"]
-    chats = [chat(question) for question in [*identity, *(question for question, _ in checked)]]
-    chats += lab.role_play.chats()
+    identity, checked = texts["identity"] * repeats, texts["checked"]
+    plain_chats = [chat(question) for question in [*identity, *(q for q, _ in checked)]]
+    requests = role_requests(lab.roles, each)
 
-    def replies() -> list[str]:
-        return lab.answer(chats)[0]
-
-    def rates(replies: list[str]) -> Rates:
-        names, right = replies[: len(identity)], replies[len(identity) :][: len(checked)]
+    def identity_and_accuracy(replies: list[str]) -> Flags:
         words = texts["says it is an assistant"]
+        answers = zip(replies[len(identity) :], checked, strict=True)
         return {
-            SAYS_ASSISTANT: rate(says(reply, words) for reply in names),
-            ACCURACY: rate(
-                says(reply, answers) for reply, (_, answers) in zip(right, checked, strict=True)
-            ),
-            ROLE_PLAY: rate(lab.role_play.adopted(replies[len(identity) + len(checked) :])),
+            SAYS_ASSISTANT: [says(reply, words) for reply in replies[: len(identity)]],
+            ACCURACY: [says(reply, right) for reply, (_, right) in answers],
         }
 
-    return OpenSteering(sweep(lab, coefficients, replies, rates))
+    away = steer(lab, AWAY, lambda: lab.answer(plain_chats)[0])
+    toward = steer(lab, TOWARD, lambda: lab.answer(request_chats(requests))[0])
+    return OpenSteering(
+        away=changes(away.map(identity_and_accuracy)),
+        toward=changes(toward.map(lambda replies: lab.role_play(requests, replies))),
+    )
+
+
+def steer(lab: OpenLab, coefficient: float, ask: Callable[[], list[str]]) -> Compared[list[str]]:
+    """The replies without an intervention, and steered along the axis and along random axes."""
+
+    def steered(axis: Axis) -> list[str]:
+        with lab.steered(coefficient, axis):
+            return ask()
+
+    random = [steered(axis) for axis in lab.random_axes[:FEW_RANDOM_AXES]]
+    return Compared(ask(), steered(lab.axis), random)

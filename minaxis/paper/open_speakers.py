@@ -1,0 +1,85 @@
+"""Who speaks in an open model's reply to a request for role-play? A forced choice by likelihood.
+
+A reply is scored under several system prompts, always with the same question: the prompt of the
+requested role, the default's, and those of six other roles, the contrasts. The speaker is the one
+whose prompt makes the reply likeliest.
+
+A reply is *garbled* if no prompt makes it likely: its best log-probability per token is lower than
+that of 99 % of the default's own replies under their own prompts. Then nobody speaks. Without this
+guard, a model that a push has broken would seem to resist role-play.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from minaxis.chat import Message, encode_chat
+from minaxis.judging import response_logprob
+from minaxis.model import Transformer
+from minaxis.roles import DEFAULT
+from minaxis.support.rollout_store import Rollouts
+from minaxis.tokenizer import AnyTokenizer
+
+CONTRASTS = 6  # number of other roles that a reply is compared with
+GARBLED_QUANTILE = 0.01  # of the default's log-probabilities, below which a reply is garbled
+GARBLED = "garbled"
+
+
+def chat(question: str, system: str = "") -> list[Message]:
+    """A conversation that opens with one question."""
+    return [{"role": "system", "content": system}, {"role": "user", "content": question}]
+
+
+class Request(NamedTuple):
+    """A role, one of its system prompts, and the question that it is asked."""
+
+    role: str
+    system: str
+    question: str
+
+
+class ForcedChoice:
+    """Says who speaks, by the likelihoods of the model without interventions.
+
+    Args:
+        model: the model that also answers. Call the judge outside of any intervention.
+        rollouts: the rollouts of the axis. They have the roles' prompts, and the default's replies.
+    """
+
+    def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts):
+        self.model, self.tokenizer = model, tokenizer
+        self.prompts = {role: prompts[0] for role, prompts in rollouts.meta["roles"].items()}
+        logprobs = rollouts[DEFAULT]["logprob"]
+        self.least = logprobs[~logprobs.isnan()].quantile(GARBLED_QUANTILE).item()
+
+    def contrasts(self, role: str) -> list[str]:
+        """Six other roles, spread evenly over the list: for nearly every role the same ones."""
+        names = [name for name in self.prompts if name != DEFAULT]
+        chosen = [names[(2 * i + 1) * len(names) // (2 * CONTRASTS)] for i in range(CONTRASTS)]
+        spare = names[0] if role != names[0] else names[-1]
+        return [spare if name == role else name for name in chosen]
+
+    def speakers(self, requests: Sequence[Request], replies: Sequence[str]) -> list[str]:
+        """For each reply a role's name, DEFAULT or GARBLED."""
+        ids = [self.tokenizer.encode(reply) for reply in replies]
+        names = [[r.role, DEFAULT, *self.contrasts(r.role)] for r in requests]
+        columns = []
+        for column in range(2 + CONTRASTS):
+            # The role itself speaks under the prompt that was given, which need not be its first.
+            systems = [
+                self.prompts[name[column]] if column else request.system
+                for request, name in zip(requests, names, strict=True)
+            ]
+            prompts = [
+                encode_chat(self.tokenizer, chat(request.question, system))
+                for request, system in zip(requests, systems, strict=True)
+            ]
+            columns.append(response_logprob(self.model, prompts, ids))
+        best, index = (
+            torch.stack(columns, 1).nan_to_num(-torch.inf).max(1)
+        )  # (N,), an empty reply: -inf
+        return [
+            GARBLED if logprob < self.least else name[i]
+            for logprob, name, i in zip(best.tolist(), names, index.tolist(), strict=True)
+        ]
