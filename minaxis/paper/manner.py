@@ -80,9 +80,9 @@ def measure_manner(lab: TinyLab, runs: Compared[Branched], *, samples: int = 24)
             subject under steering.
     """
     requests = forbidden_questions(lab.world, Random(lab.seed), samples)
-    rows = runs.baseline.conversations.on(PERSONAL)
-    chats = runs.baseline.conversations.after(LAST)
-    few = [chats[i] for i in rows[:: max(1, len(rows) // (samples * len(PERSONAL)))]]
+    drifted = runs.baseline.conversations
+    rows = drifted.on(PERSONAL)
+    few = rows[:: max(1, len(rows) // (samples * len(PERSONAL)))]  # of each subject as many
 
     def personas() -> Manners:
         return count_manners(joined(lab.ask_parts(requests), GROUPS))
@@ -95,7 +95,7 @@ def measure_manner(lab: TinyLab, runs: Compared[Branched], *, samples: int = 24)
         with lab.steered(coefficient):
             of_personas[label(coefficient)] = personas()
             of_drifted[label(coefficient)] = (
-                count_manners(lab.ask_in_branches(few, ["forbidden"]))
+                count_manners(lab.ask_after(drifted, LAST, ["forbidden"], rows=few))
                 if coefficient
                 else chosen(runs.baseline)
             )

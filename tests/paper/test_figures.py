@@ -1,12 +1,12 @@
 import sys
 
 import pytest
+from minaxis.paper.open_secrets import measure_secrets
 
 from minaxis.paper.claims import Experiment
 from minaxis.paper.figures import GREY, draw
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
-from minaxis.paper.open_secrets import measure_secrets
 from minaxis.paper.open_steering import measure_open_steering
 
 TINY = {"persona-space", "steering", "jailbreaks", "drift", "prediction", "capability",
