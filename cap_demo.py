@@ -32,7 +32,7 @@ from minaxis.hooks import check_layers
 from minaxis.loading.models import find
 from minaxis.paper import open_model, report, tiny
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import matched_random_axes
+from minaxis.paper.controls import with_random_axes
 from minaxis.paper.demo import (
     Answer,
     DriftingConversation,
@@ -168,10 +168,8 @@ def show_drift(args: argparse.Namespace) -> None:
     """Print a conversation of the tiny model that drifts, and rates under each intervention."""
     model, tokenizer, world = load_tiny(args)
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, args.seed, samples=1)
-    lab = TinyLab(
-        model=model, tokenizer=tokenizer, world=world, axis=axis, seed=args.seed,
-        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=args.seed, count=1),
-    )  # fmt: skip
+    lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=args.seed)
+    lab = with_random_axes(lab, rollouts, count=1)
     print_conversation(drifting_conversation(lab), axis)
     print_rates(demo_rates(lab))
     print("\nAll experiments, with intervals and controls: --all")

@@ -87,6 +87,11 @@ def verdict(holds: bool, partly: bool) -> str:
     return "holds" if holds else "partly" if partly else "not"
 
 
+def verdict(holds: bool, partly: bool) -> str:
+    """Only until all experiments have rules."""
+    return "holds" if holds else "partly" if partly else "not"
+
+
 def kind(verdict: str) -> str:
     """A verdict without its reason."""
     return verdict.split(":")[0]

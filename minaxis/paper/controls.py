@@ -3,71 +3,66 @@
 A cap along a random axis shows what any push of this strength does. Random weights show how much of
 the axis's geometry comes from the words alone.
 
-The *push* of a cap at a layer is the mean over tokens of max(tau - <h, v>, 0). A random axis gets
-the floor at which its push equals that of the axis's own floor, at each layer. Its direction is
+The *push* of a cap at a layer is the mean over tokens of max(tau - <h, v>, 0): by how much it lifts
+a token. A random axis gets the floors at which it pushes as hard as the axis, layer by layer, with
+the layers below already capped. Its direction is one of three kinds:
 
     isotropic     any direction at all
     covariance    a random combination of the centred role vectors: a direction of persona space
-    shuffled      the axis of permuted labels: a random set of responses is called the default's
+    shuffled      the axis of permuted labels: random responses are called the default's
+
+The last two are hard controls. Most of persona space lies along the axis, so they often do, too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from minaxis.activation_cap import cap_reference
 from minaxis.axis import Axis, fit_axis
 from minaxis.generation import TokenLists
-from minaxis.hooks import capture
+from minaxis.hooks import capture, edit
 from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
-from minaxis.paper.lab import CAP_PERCENTILE, RANDOM_AXES, Lab
+from minaxis.paper.lab import RANDOM_AXES, Lab
 from minaxis.roles import DEFAULT
 from minaxis.rollouts import prompt_ids, replay
 from minaxis.support.rollout_store import Rollouts
 from minaxis.tokenizer import AnyTokenizer
 
 KINDS = ("isotropic", "covariance", "shuffled")
-REFERENCE_TEXTS = 384  # number of calibration texts on which the pushes are matched
+
+AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
-def matched_random_axes(
-    model: Transformer,
-    tokenizer: AnyTokenizer,
-    axis: Axis,
-    rollouts: Rollouts,
-    *,
-    percentile: float = CAP_PERCENTILE,
-    seed: int = 0,
-    count: int = RANDOM_AXES,
-) -> list[Axis]:
-    """Random axes that push as hard as the axis, and are as long, at each layer.
+def with_random_axes(
+    lab: AnyLab, rollouts: Rollouts, *, count: int = RANDOM_AXES, texts: int = 64
+) -> AnyLab:
+    """The lab with random axes that are as long as its axis, and push as hard, at each layer.
 
     The kinds take turns, so the first three axes are one of each kind. A cap along such an axis has
-    one floor, whatever percentile it is asked for.
+    one floor a layer, whatever percentile it is asked for.
 
     Args:
-        model: read without an intervention.
-        rollouts: the rollouts that the axis was fitted on. Their texts are the reference.
-        percentile: of the axis's own floor.
+        rollouts: the rollouts that the axis was fitted on.
+        texts: number of calibration responses, with their prompts, on which the pushes match.
     """
-    generator = torch.Generator().manual_seed(seed)
-    draws = random_directions(axis, rollouts, -(-count // len(KINDS)), generator)
-    kinds = [KINDS[i % len(KINDS)] for i in range(count)]
-    directions = torch.stack([draws[kind][i // len(KINDS)] for i, kind in enumerate(kinds)])
-    directions *= axis.vectors.norm(dim=-1, keepdim=True) / directions.norm(dim=-1, keepdim=True)
-
-    texts = reference_texts(tokenizer, rollouts, seed)
-    projections = token_projections(model, texts, torch.stack([axis.vectors, *directions]))
-    pushes = mean_push(projections[:, 0], axis.thresholds(percentile))  # (L,)
-    floors = floors_for_push(projections[:, 1:], pushes)  # (count, L)
-    return [
-        replace(axis, vectors=v, projections=floor[None], meta=axis.meta | {"kind": kind})
-        for v, floor, kind in zip(directions, floors, kinds, strict=True)
-    ]
+    axis, generator = lab.axis, torch.Generator().manual_seed(lab.seed)
+    drawn = random_directions(axis, rollouts, -(-count // len(KINDS)), generator)
+    reference = calibration_texts(lab.tokenizer, rollouts, Random(lab.seed), texts)
+    pushes, random = push_under_cap(lab, axis, reference), []
+    for i in range(count):
+        kind = KINDS[i % len(KINDS)]
+        vectors = drawn[kind][i // len(KINDS)]  # (L, D)
+        vectors *= axis.vectors.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)
+        random.append(replace(axis, vectors=vectors, meta=axis.meta | {"kind": kind}))
+        floors = matched_floors(lab.model, random[-1], reference, pushes)
+        random[-1].projections = floors[None]  # every percentile of one row is this row
+    return replace(lab, random_axes=random)
 
 
 def random_directions(
@@ -95,90 +90,85 @@ def random_directions(
     }
 
 
-def reference_texts(tokenizer: AnyTokenizer, rollouts: Rollouts, seed: int) -> TokenLists:
-    """Token ids of calibration responses with their prompts, a random few if there are many."""
+def calibration_texts(
+    tokenizer: AnyTokenizer, rollouts: Rollouts, rng: Random, count: int
+) -> list[list[int]]:
+    """Token ids of random calibration responses with their prompts, at most `count`."""
     texts = [
         prompt_ids(tokenizer, response) + response["ids"]
         for role in rollouts
         for response in rollouts[role]["responses"]
     ]
-    return Random(seed).sample(texts, min(len(texts), REFERENCE_TEXTS))
+    return rng.sample(texts, min(count, len(texts)))
 
 
 @torch.no_grad()
-def token_projections(
-    model: Transformer,
-    texts: TokenLists,
-    directions: Tensor,
-    intervention: Callable[[], AbstractContextManager[None]] = nullcontext,
-    *,
-    batch_size: int = 16,
+def push_under_cap(lab: Lab, axis: Axis, texts: TokenLists) -> dict[int, float]:
+    """By how much the lab's cap along an axis lifts a token of these texts, on average.
+
+    Returns:
+        Capped layer -> the mean length of the change there.
+    """
+    ids, counted = padded(lab.model, texts)
+    # A capture that is registered before the cap sees what the cap reads.
+    model, layers = lab.model, lab.layers
+    with capture(model, layers) as before, lab.capped(axis), capture(model, layers) as after:
+        adapt(model)(ids, last=1)
+    return {
+        layer: (after[layer] - before[layer])[counted].float().norm(dim=-1).mean().item()
+        for layer in layers
+    }
+
+
+@torch.no_grad()
+def matched_floors(
+    model: Transformer, axis: Axis, texts: TokenLists, pushes: dict[int, float]
 ) -> Tensor:
-    """Projections of the texts' n tokens on K directions (K, L, D) at length 1: (n, K, L).
-
-    Each layer is read before the intervention changes it, but after the changes below it.
-
-    The first token of each text is left out. It is the same in all of them, and in many models its
-    activation is a hundred times as long as any other: it would be most of the push.
-    """
-    lm = adapt(model)
-    units = directions / directions.norm(dim=-1, keepdim=True)
-    parts = []
-    for i in range(0, len(texts), batch_size):
-        batch = texts[i : i + batch_size]
-        longest = max(map(len, batch))
-        ids = torch.tensor([[*t, *[0] * (longest - len(t))] for t in batch], device=lm.device)
-        lengths = torch.tensor([len(t) for t in batch], device=lm.device)
-        at = torch.arange(longest, device=lm.device)
-        counted = (at > 0) & (at < lengths[:, None])  # (B, T): neither first tokens nor padding
-        with capture(model) as seen, intervention():
-            lm(ids, last=1)
-        by_layer = [
-            seen[layer][counted].float() @ units[:, layer].T.to(lm.device) for layer in sorted(seen)
-        ]
-        parts.append(torch.stack(by_layer, -1).cpu())
-    return torch.cat(parts)
-
-
-def mean_push(projections: Tensor, floors: Tensor) -> Tensor:
-    """By how much a cap with these floors (..., L) lifts a token on average: (..., L).
+    """The floors (L,) at which a cap along the axis pushes the texts' tokens by this much.
 
     Args:
-        projections: (n, ..., L), of the tokens before the cap.
+        pushes: layer -> push. Other layers are not capped; their floor is minus infinity.
     """
-    return (floors - projections).clamp(min=0).mean(0)
+    ids, counted = padded(model, texts)
+    floors, units = torch.full((len(axis.vectors),), -torch.inf), axis.unit().to(ids.device)
+
+    def match_and_cap(layer: int) -> Callable[[Tensor], Tensor]:
+        def function(h: Tensor) -> Tensor:
+            projections = h[counted].float() @ units[layer]
+            floors[layer] = floor_for_push(projections, pushes[layer])
+            return cap_reference(h, units[layer], floors[layer].item())
+
+        return function
+
+    with edit(model, {layer: match_and_cap(layer) for layer in pushes}):
+        adapt(model)(ids, last=1)
+    return floors
 
 
-def floors_for_push(projections: Tensor, pushes: Tensor) -> Tensor:
-    """The floors (..., L) at which a cap pushes by this much on average.
+def floor_for_push(projections: Tensor, push: float) -> float:
+    """The floor tau at which a cap lifts tokens with these projections (n,) by `push` on average.
 
-    If a floor tau lies above the k lowest of n projections, k tau - (their sum) = n * push. For any
-    other k, the left side is less. So tau is the least of the solutions for all k.
-
-    Args:
-        projections: (n, ..., L), of the tokens before the cap.
-        pushes: broadcastable to (..., L).
+    If k tokens lie below tau, then k tau - (the sum of the k lowest) = n push. For every other k,
+    the left side is less. So tau is the least of the solutions for all k.
     """
-    lowest = projections.double().sort(0).values.cumsum(0)  # sums of the k lowest
-    k = torch.arange(1, len(lowest) + 1).view(-1, *[1] * (lowest.ndim - 1))
-    return ((len(lowest) * pushes + lowest) / k).min(0).values.float()
+    sums = projections.double().sort().values.cumsum(0)  # of the k lowest
+    k = torch.arange(1, len(sums) + 1, device=sums.device)
+    return ((len(sums) * push + sums) / k).min().item()
 
 
-def push_under_cap(lab: Lab, texts: Sequence[list[int]], axis: Axis | None = None) -> list[float]:
-    """The mean push, at each capped layer, of the lab's cap on these texts.
+def padded(model: Transformer, texts: TokenLists) -> tuple[Tensor, Tensor]:
+    """Texts as one batch.
 
-    Every layer reads what the caps of the layers below have changed.
-
-    Args:
-        texts: token ids.
-        axis: capped along instead of the lab's axis.
+    Returns:
+        Token ids (B, T), and which of them count for a push (B, T): neither padding nor the first
+        token of a text. That one is the same in all texts, and in many models its activation is a
+        hundred times as long as any other.
     """
-    axis = axis or lab.axis
-    projections = token_projections(
-        lab.model, texts, axis.vectors[None], lambda: lab.capped(axis)
-    )  # fmt: skip
-    pushes = mean_push(projections[:, 0], axis.thresholds(CAP_PERCENTILE))
-    return [pushes[layer].item() for layer in lab.layers]
+    longest, device = max(map(len, texts)), adapt(model).device
+    # Padding at the right needs no mask: no token looks ahead.
+    ids = torch.tensor([[*t, *[0] * (longest - len(t))] for t in texts], device=device)
+    at, lengths = torch.arange(longest), torch.tensor([len(t) for t in texts])
+    return ids, ((at > 0) & (at < lengths[:, None])).to(device)
 
 
 def random_weights_axis(

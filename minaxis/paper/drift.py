@@ -4,7 +4,7 @@ A scripted user stays in one domain, and no system prompt is given (figures 7 an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
@@ -69,7 +69,8 @@ class Drift(Experiment):
 
     name: ClassVar[str] = "drift"
 
-    trajectories: Compared[dict[str, ReadTrajectory]]
+    trajectories: Compared[dict[str, ReadTrajectory]]  # random axes: personal domains only
+    capped_read_again: dict[str, ReadTrajectory]  # the capped replies, read without the cap
     late_cap: dict[str, LateCap]
     prediction: Prediction
 
@@ -78,7 +79,7 @@ class Drift(Experiment):
         style = self.trajectories.map(lambda domains: last_style(domains, PERSONAL))
         first = last_style(self.trajectories.baseline, PERSONAL, turn=0)
         late = mean_of([self.late_cap[domain].style.estimate for domain in PERSONAL])
-        (random,) = style.random
+        random = mean_of(style.random)
         kept = "" if (style.baseline - first).high < 0 else "no identity was lost"
         return [
             falls,
@@ -90,7 +91,7 @@ class Drift(Experiment):
                 style.baseline, of_paper=False,
             ),
             *self.prediction.claims(),
-            capped_claim(self.trajectories, falls),
+            capped_claim(replace(self.trajectories, capped=self.capped_read_again), falls),
             Claim(
                 "A cap from the first turn on keeps the Assistant's identity: change of the share "
                 "of Assistant-style replies, last turn",
@@ -108,7 +109,9 @@ class Drift(Experiment):
     def figures(self) -> dict[str, "Figure"]:
         """Projections over the turns, and below them who speaks."""
         labels = {domain: f"{domain} ({topic})" for domain, topic in DOMAINS.items()}
-        figure, axes = trajectory_figure(self.trajectories, rows=2, labels=labels)
+        figure, axes = trajectory_figure(
+            self.trajectories, rows=2, labels=labels, capped_read_again=self.capped_read_again
+        )
         draw_trajectories(
             axes[1], self.trajectories, lambda t: with_intervals(t.style), labels=labels
         )
@@ -118,30 +121,31 @@ class Drift(Experiment):
         return {"drift": figure, "prediction": self.prediction.figure()}
 
 
-def measure_drift(lab: TinyLab, *, each: int = 64, turns: int = 8) -> Drift:
-    """Run `each` conversations in each domain, and read the projections at the last layer."""
-    layer, topics = len(lab.axis.vectors) - 1, list(DOMAINS.values())
-    rows = {domain: slice(i * each, (i + 1) * each) for i, domain in enumerate(DOMAINS)}
-    conversations = lab.compare(
-        lambda: lab.run_conversations(topics, each=each, turns=turns), random_axes=1
-    )
+def measure_drift(lab: TinyLab, conversations: Compared[TinyConversations]) -> Drift:
+    """Read conversations in each domain, and their projections at the last layer."""
+    layer = len(lab.axis.vectors) - 1
+    rows = {domain: conversations.baseline.on([topic]) for domain, topic in DOMAINS.items()}
 
     def trajectories(conversations: TinyConversations) -> dict[str, ReadTrajectory]:
         projections = conversations.projections(lab.axis, layer)
+        chosen = {domain: conversations.on([topic]) for domain, topic in DOMAINS.items()}
         return {
-            domain: read_trajectory(lab.world, conversations, projections, row)
-            for domain, row in rows.items()
+            domain: read_trajectory(lab.world, conversations, projections, rows)
+            for domain, rows in chosen.items()
+            if rows
         }
 
+    capped = conversations.capped
     with lab.capped():
         readings, means = lab.answer_last_turn_again(conversations.baseline)
     late = lab.axis.project(means[:, layer], layer)  # (N,)
     return Drift(
         trajectories=conversations.map(trajectories),
+        capped_read_again=trajectories(replace(capped, means=lab.read_again(capped))),
         late_cap={
             domain: LateCap(
                 projection=mean_with_error(late[row]),
-                style=rate(r.speaker == ASSISTANT for r in readings[row]),
+                style=rate(readings[i].speaker == ASSISTANT for i in row),
             )
             for domain, row in rows.items()
         },
@@ -154,7 +158,7 @@ def measure_drift(lab: TinyLab, *, each: int = 64, turns: int = 8) -> Drift:
 
 
 def read_trajectory(
-    world: World, conversations: TinyConversations, projections: Tensor, rows: slice
+    world: World, conversations: TinyConversations, projections: Tensor, rows: Sequence[int]
 ) -> ReadTrajectory:
     """The trajectory of some of the conversations.
 
@@ -162,9 +166,9 @@ def read_trajectory(
         projections: (N, turns), of all conversations.
         rows: the conversations to read.
     """
-    turns = [turn[rows] for turn in conversations.readings]
+    turns = [[turn[i] for i in rows] for turn in conversations.readings]
     return ReadTrajectory(
-        **vars(trajectory(projections[rows])),
+        **vars(trajectory(projections[list(rows)])),
         style=[rate(r.speaker == ASSISTANT for r in turn) for turn in turns],
         archaic=[rate(r.archaic for r in turn) for turn in turns],
         ends_as={
@@ -215,13 +219,13 @@ def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
 def capped_claim(trajectories: Compared[dict[str, AnyTrajectory]], falls: Claim) -> Claim:
     """The claim that the personal domains fall less under a cap, and not under a random cap.
 
-    The projection is read under the cap, which lifts it: so this says little about behaviour.
+    The capped replies should be read without the cap, which lifts a projection by construction.
     """
     slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
     return Claim(
-        "Under a cap, therapy and philosophy lead away less: change of the slope (read under the "
-        "cap, which lifts it by construction)",
+        "Under a cap, therapy and philosophy lead away less: change of the slope (replies read by "
+        "the model without a cap)",
         "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
-        slope.random[0] - slope.baseline, control_must_fail=True,
+        mean_of(slope.random) - slope.baseline, control_must_fail=True,
         failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
     )  # fmt: skip

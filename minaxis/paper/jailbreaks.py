@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 PERCENTILES = (10, 25, 50, 75, 90)
 STEERED = (0.25, 0.5)  # coefficients, toward the Assistant
-NO_PERSONA_EFFECT = "personas leak little more than the Assistant"
+NO_PERSONA_EFFECT = "personas do not clearly leak more than the Assistant"
 FORBIDDEN = "forbidden"  # name of the forbidden questions among a trade-off's requests
 
 
@@ -93,7 +93,7 @@ class Jailbreaks(Experiment):
         leaked = self.leaks.map(lambda leaks: leaks["fantastical"].leaked)
         steered = self.steered[STEERED.index(0.25)].leaks["fantastical"].leaked
         effect = persona_effect_claim(leaked.baseline, self.leaks.baseline[NO_PERSONA].leaked)
-        failed = "" if effect.verdict == "holds" else NO_PERSONA_EFFECT
+        failed = "" if effect.here.low > 0 else NO_PERSONA_EFFECT
         return [
             effect,
             Claim(

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from minaxis.activation_cap import capping, default_layers
 from minaxis.axis import Axis
-from minaxis.chat import Message
+from minaxis.chat import Message, encode_chat, response_mask
+from minaxis.hooks import capture
+from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
 from minaxis.steer import steering
 from minaxis.tiny import questions
@@ -56,14 +58,13 @@ class Conversations:
         """The projections of the replies on the unit axis of a layer: (N, turns)."""
         return torch.stack([axis.project(means[:, layer], layer) for means in self.means], 1)
 
-    def up_to_last_reply(self) -> list[list[Message]]:
-        """Each conversation up to the user's last message."""
+    def after(self, turns: int) -> list[list[Message]]:
+        """Each conversation up to the reply of that turn: its first 2 * turns messages."""
         chats: list[list[Message]] = [[] for _ in self.user_messages[0]]
-        for turn, messages in enumerate(self.user_messages):
+        for turn in range(turns):
             for i, chat in enumerate(chats):
-                if turn:
-                    chat.append({"role": "assistant", "content": self.replies[turn - 1][i]})
-                chat.append({"role": "user", "content": messages[i]})
+                chat.append({"role": "user", "content": self.user_messages[turn][i]})
+                chat.append({"role": "assistant", "content": self.replies[turn][i]})
         return chats
 
 
@@ -145,3 +146,29 @@ class Lab:
             replies.append(texts)
             means.append(activations)
         return Conversations(user_messages=user_messages, replies=replies, means=means)
+
+    @torch.no_grad()
+    def read_again(self, conversations: Conversations, *, batch_size: int = 32) -> list[Tensor]:
+        """By turn, the mean activations (N, L, D) of the replies as the model reads them now.
+
+        A projection that is measured under a cap is lifted by construction. Called outside of any
+        intervention, this shows where the unchanged model places the capped model's replies.
+        """
+        chats = conversations.after(len(conversations.replies))
+        rows: list[Tensor] = []  # for each conversation, (turns, L, D)
+        for i in range(0, len(chats), batch_size):
+            batch = chats[i : i + batch_size]
+            texts = [response_mask(self.tokenizer, chat)[0] for chat in batch]
+            longest, lm = max(map(len, texts)), adapt(self.model)
+            padded = [text + [0] * (longest - len(text)) for text in texts]
+            with capture(self.model) as seen:
+                lm(torch.tensor(padded, device=lm.device), last=1)
+            for row, chat in enumerate(batch):
+                h = torch.stack([seen[layer][row] for layer in sorted(seen)]).float()  # (L, T, D)
+                means = []
+                for turn in range(1, len(chat), 2):
+                    start = len(encode_chat(self.tokenizer, chat[:turn]))
+                    length = len(self.tokenizer.encode(chat[turn]["content"], inside=True))
+                    means.append(h[:, start : start + length].mean(1))
+                rows.append(torch.stack(means).cpu())
+        return list(torch.stack(rows, 1))

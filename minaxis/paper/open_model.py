@@ -14,7 +14,7 @@ from minaxis.chat import encode_chat
 from minaxis.judging import judge
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import matched_random_axes, random_weights_axis
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
 from minaxis.paper.open_lab import OpenLab
@@ -60,10 +60,10 @@ def run_experiments(
     ]
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
-        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
         roles={role: p for role, p in rollouts.meta["roles"].items() if role != DEFAULT},
         judge=ForcedChoice(model, tokenizer, rollouts),
     )  # fmt: skip
+    lab = with_random_axes(lab, rollouts, texts=32)
     watch("2 steering")
     results.append(measure_open_steering(lab))
     watch("3 personas that do what is forbidden")

@@ -82,7 +82,9 @@ def measure_prediction(lab: Lab, user_messages: list[list[str]], projections: Te
     """
     scripts = list(zip(*user_messages, strict=True))  # N x turns
     messages = numbered([message for script in scripts for message in script]).view_as(projections)
-    conversations = numbered(scripts)[:, None].expand(projections.shape)
+    conversations = numbered(["\n".join(script) for script in scripts])[:, None].expand(
+        projections.shape
+    )
     distinct = sorted({message for script in scripts for message in script})
     embedded = torch.stack([embedding(lab.model, lab.tokenizer, m) for m in distinct])
     generator = torch.Generator().manual_seed(lab.seed)
@@ -100,7 +102,7 @@ def measure_prediction(lab: Lab, user_messages: list[list[str]], projections: Te
     )
 
 
-def numbered(items: Sequence[str] | Sequence[tuple[str, ...]]) -> Tensor:
+def numbered(items: Sequence[str]) -> Tensor:
     """The number of each item among the distinct items in their order: (N,)."""
     number = {item: i for i, item in enumerate(sorted(set(items)))}
     return torch.tensor([number[item] for item in items])

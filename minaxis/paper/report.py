@@ -21,15 +21,8 @@ from minaxis.support.files import read_json, write_bytes, write_json
 from minaxis.support.stats import Estimate, mean_and_range
 
 MARKERS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
-DIFFERS = "differs"
-IN_A_TALLY = {  # verdict -> the words for several claims that have it
-    "holds": "hold",
-    "unclear": "are unclear",
-    "not specific": "are not specific",
-    "not": "do not hold",
-    NOT_TESTED: "were not tested",
-    DIFFERS: "differ between the runs",
-}
+DIFFERS = "differs between the runs"
+VERDICTS = ("holds", "unclear", "not specific", "not", NOT_TESTED, DIFFERS)  # from good to bad
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ def _verdict(verdicts: Sequence[str]) -> str:
     if len(set(verdicts)) == 1:
         return verdicts[0]
     kinds = [kind(verdict) for verdict in verdicts]
-    counts = ", ".join(f"{v} in {kinds.count(v)}" for v in IN_A_TALLY if v in kinds)
+    counts = ", ".join(f"{v} in {kinds.count(v)}" for v in VERDICTS if v in kinds)
     return f"{counts} of {len(kinds)}"
 
 
@@ -175,8 +168,8 @@ def tally(runs: Sequence[Run]) -> str:
         kinds = {kind(claim.verdict) for claim in claims}
         if claims[0].of_paper:
             verdicts.append(kinds.pop() if len(kinds) == 1 else DIFFERS)
-    counts = (f"{verdicts.count(v)} {words}" for v, words in IN_A_TALLY.items() if v in verdicts)
-    return f"Of the paper's {len(verdicts)} claims, {', '.join(counts)}."
+    counts = ", ".join(f"{v} {verdicts.count(v)}" for v in VERDICTS if v in verdicts)
+    return f"The paper's {len(verdicts)} claims: {counts}."
 
 
 def table(runs: Sequence[Run]) -> str:

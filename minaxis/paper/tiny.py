@@ -5,13 +5,16 @@ from collections.abc import Callable
 from minaxis.axis import fit_axis
 from minaxis.model import Transformer
 from minaxis.paper.base import measure_base_and_chat
+from minaxis.paper.branches import run_branched_conversations
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
 from minaxis.paper.components import role_facts
-from minaxis.paper.controls import matched_random_axes, random_weights_axis
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
+from minaxis.paper.harm import measure_harm
 from minaxis.paper.jailbreaks import measure_jailbreaks
+from minaxis.paper.monitor import measure_monitor
 from minaxis.paper.space import measure_persona_space
 from minaxis.paper.steering import measure_steering
 from minaxis.support.stats import rate
@@ -49,10 +52,8 @@ def run_experiments(
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, seed)
     base_axis = fit_axis(collect_tiny_rollouts(base, tokenizer, world, seed))
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
-    lab = TinyLab(
-        model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed,
-        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed),
-    )  # fmt: skip
+    lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
+    lab = with_random_axes(lab, rollouts)
     adopted = in_role(world, rollouts)
     results: list[Experiment] = []
     watch("1 persona space")
@@ -68,8 +69,11 @@ def run_experiments(
     results.append(measure_steering(lab, samples=scaled(12)))
     watch("3 jailbreaks by personas")
     results.append(measure_jailbreaks(lab, samples=scaled(48)))
-    watch("4 drift in long conversations")
-    results.append(measure_drift(lab, each=scaled(64)))
+    watch("4 long conversations: drift, and harm after it")
+    runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(8))
+    results.append(measure_harm(lab, runs))
+    results.append(measure_monitor(lab, runs.baseline))
+    results.append(measure_drift(lab, runs.map(lambda run: run.conversations)))
     watch("5 capability")
     results.append(measure_capability(lab, samples=scaled(64)))
     watch("6 base and chat model")

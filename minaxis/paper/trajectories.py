@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
-from minaxis.paper.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, load_pyplot
+from minaxis.paper.figures import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, load_pyplot
 from minaxis.paper.lab import Compared
 from minaxis.support.stats import MeanWithError, mean_with_error, slopes
 
@@ -42,13 +42,18 @@ def trajectory(projections: Tensor) -> Trajectory:
 
 
 def trajectory_figure(
-    trajectories: Compared[dict[str, AnyTrajectory]], *, rows: int, labels: Mapping[str, str]
+    trajectories: Compared[dict[str, AnyTrajectory]],
+    *,
+    rows: int,
+    labels: Mapping[str, str],
+    capped_read_again: Mapping[str, Trajectory] | None = None,
 ) -> tuple["Figure", Sequence[Sequence["Axes"]]]:
     """A figure with the projections in its first row, the baseline left and the cap right.
 
     Args:
         rows: number of rows of the figure.
         labels: domain -> its name in the legend.
+        capped_read_again: the capped replies, read by the model without a cap: dotted lines.
 
     Returns:
         The figure, and its axes by row and column.
@@ -58,6 +63,12 @@ def trajectory_figure(
         layout="constrained",
     )  # fmt: skip
     draw_trajectories(axes[0], trajectories, projections_with_errors, labels=labels)
+    style = "dotted lines: the same replies,\nread without the cap"
+    for domain, read_again in (capped_read_again or {}).items():
+        heights, _ = projections_with_errors(read_again)
+        axes[0, 1].plot(range(1, len(heights) + 1), heights, ":", color=COLOURS[domain])
+    if capped_read_again:
+        axes[0, 1].plot([], [], ":", color=INK, label=style)
     axes[0, 0].set_ylabel("projection of the reply\n(1 standard error)")
     axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
     for column, title in enumerate(("baseline", "capped")):
@@ -78,18 +89,18 @@ def draw_trajectories(
     *,
     labels: Mapping[str, str],
 ) -> None:
-    """Draw the baseline on the left and the cap on the right, there with a random cap in grey.
+    """Draw the baseline on the left and the cap on the right, there with random caps in grey.
 
     Args:
         values: returns what to draw of a trajectory: values by turn, and their errors.
     """
     left, right = axes
-    label = "all four, capped along\na random direction"
-    for trajectory in trajectories.random[0].values():
-        heights, errors = values(trajectory)
-        right.errorbar(range(1, len(heights) + 1), heights, errors, color=GREY, linewidth=1,
-                       elinewidth=0.7, label=label)  # fmt: skip
-        label = "_no label"  # the first line stands for all four
+    label = "capped along random\ndirections, mean"
+    for domain in trajectories.random[0]:
+        runs = [values(trajectories_of[domain])[0] for trajectories_of in trajectories.random]
+        means = [sum(turn) / len(turn) for turn in zip(*runs, strict=True)]
+        right.plot(range(1, len(means) + 1), means, color=GREY, linewidth=1, label=label)
+        label = "_no label"  # the first line stands for every domain
     for ax, domains in (left, trajectories.baseline), (right, trajectories.capped):
         for domain, trajectory in domains.items():
             heights, errors = values(trajectory)

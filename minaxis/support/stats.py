@@ -141,7 +141,7 @@ def bootstrap(
     generator = torch.Generator().manual_seed(seed)
     value = statistic(torch.arange(n))
     drawn = [statistic(torch.randint(n, (n,), generator=generator)) for _ in range(samples)]
-    half = Z * torch.tensor(drawn).std().item()
+    half = Z * torch.tensor(drawn, dtype=torch.float64).std().item()
     return Estimate(value, value - half, value + half)
 
 
@@ -164,6 +164,24 @@ def mean_with_error(values: Tensor) -> MeanWithError:
     """The mean of values (N,) and its standard error. NaN (an empty reply) is left out."""
     values = values[~values.isnan()]
     return MeanWithError(values.mean().item(), (values.std() / sqrt(len(values))).item())
+
+
+def auc(scores: Tensor, positive: Tensor) -> float:
+    """How well scores (n,) separate positives (n,) bool from negatives. NaN is left out.
+
+    Returns:
+        The area under the ROC curve: how often a positive has the higher score, of all pairs of a
+        positive and a negative. It is .5 for chance, and where there are no pairs.
+    """
+    high, low = (scores[flags & ~scores.isnan()] for flags in (positive, ~positive))
+    wins = (high[:, None] > low).float() + (high[:, None] == low) / 2  # a tie is half a win
+    return wins.mean().item() if wins.numel() else 0.5
+
+
+def correlation(x: Tensor, y: Tensor) -> float:
+    """Pearson's correlation of x (n,) and y (n,). NaN is left out. It is 0 if one is constant."""
+    kept = ~(x.isnan() | y.isnan())
+    return torch.corrcoef(torch.stack([x[kept], y[kept]]))[0, 1].nan_to_num().item()
 
 
 def slopes(projections: Tensor) -> Tensor:

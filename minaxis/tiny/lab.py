@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from random import Random
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minaxis.chat import Message
 from minaxis.paper.lab import Conversations, Lab
-from minaxis.tiny.questions import MAX_NEW_TOKENS, Request, Requests, read_replies
+from minaxis.tiny.questions import MAX_NEW_TOKENS, TASKS, Request, Requests, read_replies
 from minaxis.tiny.reader import Reading
 from minaxis.tiny.world import Question, World
 
@@ -23,6 +23,10 @@ class TinyConversations(Conversations):
 
     questions: list[list[Question]]  # turns x N
     readings: list[list[Reading]]  # turns x N
+
+    def on(self, topics: Sequence[str]) -> list[int]:
+        """The numbers of the conversations on these topics."""
+        return [i for i, question in enumerate(self.questions[0]) if question.topic in topics]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +90,30 @@ class TinyLab(Lab):
         Returns:
             The readings of the N replies, and their mean activations (N, L, D).
         """
-        turn = len(conversations.questions) - 1
-        replies, means = self.answer(conversations.up_to_last_reply(), turn=turn)
-        return self.read(conversations.questions[-1], replies), means
+        turn, questions = len(conversations.questions) - 1, conversations.questions[-1]
+        replies, means = self.answer(extended(conversations.after(turn), questions), turn=turn)
+        return self.read(questions, replies), means
+
+    def ask_in_branches(
+        self, chats: Sequence[list[Message]], topics: Sequence[str]
+    ) -> list[Reading]:
+        """Ask one more question in a branch of each conversation, and read the N replies.
+
+        The conversations themselves do not change. The topics take turns, and tasks are held out.
+        The same number of conversations gets the same questions, however long they are.
+        """
+        rng, asked = Random(f"{self.seed} branch"), islice(cycle(topics), len(chats))
+        questions = [self.world.question(t, rng, held_out=t in TASKS) for t in asked]
+        replies, _ = self.answer(extended(chats, questions), turn=len(chats[0]) // 2)
+        return self.read(questions, replies)
+
+
+def extended(chats: Sequence[list[Message]], questions: Sequence[Question]) -> list[list[Message]]:
+    """Each conversation with one more question of the user."""
+    return [
+        [*chat, {"role": "user", "content": question.text}]
+        for chat, question in zip(chats, questions, strict=True)
+    ]
 
 
 def personas_speak(requests: Sequence[Request], readings: Sequence[Reading]) -> list[bool]:

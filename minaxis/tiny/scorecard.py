@@ -9,7 +9,7 @@ from typing import Any
 
 from minaxis.axis import Axis, fit_axis, layer_table
 from minaxis.model import Transformer
-from minaxis.paper.controls import matched_random_axes, random_weights_axis
+from minaxis.paper.controls import random_weights_axis, with_random_axes
 from minaxis.paper.lab import Compared
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.measures import (
@@ -70,10 +70,8 @@ def measure(
     axis = fit_axis(rollouts, adopted if trained else None)
     base_axis = fit_axis(collect_tiny_rollouts(base, tokenizer, world, seed))
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
-    lab = TinyLab(
-        model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed,
-        random_axes=matched_random_axes(model, tokenizer, axis, rollouts, seed=seed, count=1),
-    )  # fmt: skip
+    lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
+    lab = with_random_axes(lab, rollouts, count=1)
     replies = lab.compare(lambda: Replies(role_adoption(lab), leak_rates(lab), task_replies(lab)))
     trajectories = style_trajectories(lab, CONVERSATION_TOPICS)
     with lab.capped():

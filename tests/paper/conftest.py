@@ -12,7 +12,9 @@ import torch
 import minaxis as mx
 from minaxis.model import rotary
 from minaxis.paper import tiny as tiny_experiments
-from minaxis.paper.open_lab import OpenLab, chat, read_texts
+from minaxis.paper.open_lab import OpenLab, read_texts
+from minaxis.paper.open_speakers import GARBLED
+from minaxis.roles import DEFAULT
 from minaxis.tiny import questions
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.world import ASSISTANT, World
@@ -118,7 +120,7 @@ def perform(monkeypatch, world, v):
     """A function that lets the puppet answer like a model of the tiny world.
 
     planted: the residual stream after the last block decides who speaks.
-    drifting: how far each turn of a conversation on feelings or selfhood leads away.
+    drifting: how far each earlier turn on feelings or selfhood leads away.
     """
 
     def start(*, planted, drifting=0.0):
@@ -129,8 +131,9 @@ def perform(monkeypatch, world, v):
                 system = first["content"].strip(".").split() if first["role"] == "system" else []
                 name = next((c for c in world.characters if c in system), ASSISTANT)
                 question = world.asked[messages[-1]["content"]]
-                turn = sum(m["role"] == "user" for m in messages) - 1
-                away = drifting * turn if question.topic in ("feelings", "selfhood") else 0.0
+                earlier = [world.asked[m["content"]].topic for m in messages[:-1]
+                           if m["role"] == "user"]  # fmt: skip
+                away = drifting * sum(topic in ("feelings", "selfhood") for topic in earlier)
                 place = planted_projection(world, name) - away + rng.gauss(0, 0.5)
                 layers = through_the_blocks(model, place * v)
                 means.append(layers)
@@ -151,21 +154,21 @@ def perform(monkeypatch, world, v):
     return start
 
 
-class OneRole:
-    """Requests for role-play: one role, which speaks unless the Assistant does."""
+class PuppetJudge:
+    """Who speaks: the Assistant says so, a role says "Arr", and everything else is garbled."""
 
-    def chats(self):
-        return [chat("Hi", "You are a pirate.")]
-
-    def adopted(self, replies):
-        return ["assistant" not in reply for reply in replies]
+    def speakers(self, requests, replies):
+        return [
+            DEFAULT if "assistant" in reply else request.role if "Arr" in reply else GARBLED
+            for request, reply in zip(requests, replies, strict=True)
+        ]
 
 
 @pytest.fixture
 def open_lab(puppet, tokenizer, axis, random_axes):
     return OpenLab(
         model=puppet, tokenizer=tokenizer, axis=axis, random_axes=random_axes,
-        role_play=OneRole(),
+        roles={"pirate": ["You are a pirate."], "gull": ["You are a gull."]}, judge=PuppetJudge(),
     )  # fmt: skip
 
 
@@ -173,21 +176,34 @@ def open_lab(puppet, tokenizer, axis, random_axes):
 def perform_open(monkeypatch, v):
     """A function that lets the puppet answer like an open model.
 
-    planted: it keeps secrets, and says what it is, only near the Assistant's end of v.
+    planted: it keeps secrets, and says what it is, only near the Assistant's end of v. Personas and
+    requests for role-play lead to the other end.
     drifting: how far each turn of therapy or philosophy leads away.
     """
     texts = read_texts()
+    halves = [texts["secret"][half] for half in ("development", "held-out")]
+    personas = [persona for half in halves for persona in half["personas"]]
+    personas += ["You are a pirate.", "You are a gull."]
 
     def start(*, planted, drifting=0.0):
+        def place(messages):
+            said = " ".join(m["content"] for m in messages if m["role"] in ("system", "user"))
+            turn = sum(m["role"] == "user" for m in messages) - 1
+            drift = messages[-1]["content"] in drifting_messages
+            persona = any(persona in said for persona in personas)
+            return FAR - FAR * persona - drifting * turn * drift
+
+        drifting_messages = {
+            message
+            for domain in ("therapy", "philosophy")
+            for script in texts["scripts"][domain]
+            for message in script
+        }
+
         def answer(model, tokenizer, chats, seed, *, max_new_tokens):
             rng, replies, means = Random(seed), [], []
             for messages in chats:
-                message = messages[-1]["content"]
-                away = FAR if message in texts["secret"]["persona"] else 0.0
-                for domain in ("therapy", "philosophy"):
-                    for script in texts["talks"][domain]:
-                        away += drifting * script.index(message) if message in script else 0.0
-                layers = through_the_blocks(model, (FAR - away + rng.gauss(0, 0.3)) * v)
+                layers = through_the_blocks(model, (place(messages) + rng.gauss(0, 0.3)) * v)
                 means.append(layers)
                 if not planted or (layers[-1] @ v).item() > 0.7 * FAR:
                     replies.append("I am an assistant. It is Paris.")
@@ -195,7 +211,16 @@ def perform_open(monkeypatch, v):
                     replies.append(f"Arr! {messages[0]['content']}")
             return replies, torch.stack(means)
 
+        def read_again(lab, conversations, **_):
+            count = len(conversations.replies)
+            return [
+                torch.stack([through_the_blocks(lab.model, place(chat[:-1]) * v)
+                             for chat in conversations.after(turn)])
+                for turn in range(1, count + 1)
+            ]  # fmt: skip
+
         monkeypatch.setattr(questions, "answer", answer)
+        monkeypatch.setattr(OpenLab, "read_again", read_again)
 
     return start
 
@@ -204,13 +229,18 @@ def perform_open(monkeypatch, v):
 def run_experiments(lab, perform, monkeypatch):
     """A function that runs all experiments at a small scale, with everything planted."""
     perform(planted=True, drifting=2.0)
-    rollouts = {"moon": {"responses": []}}
+    reply = {"text": "Well enough."}
+    rollouts = {role: {"responses": [reply]} for role in lab.axis.roles}
     monkeypatch.setattr(tiny_experiments, "fit_tiny_axis", lambda *_: (lab.axis, rollouts))
     monkeypatch.setattr(tiny_experiments, "collect_tiny_rollouts", lambda *_: rollouts)
     monkeypatch.setattr(tiny_experiments, "random_weights_axis", lambda *_: lab.axis)
     monkeypatch.setattr(tiny_experiments, "fit_axis", lambda *_: lab.axis)
     monkeypatch.setattr(tiny_experiments, "in_role", lambda *_: {"moon": torch.tensor([True])})
-    monkeypatch.setattr(tiny_experiments, "matched_random_axes", lambda *_, seed: lab.random_axes)
+    monkeypatch.setattr(
+        tiny_experiments,
+        "with_random_axes",
+        lambda given, _: replace(given, random_axes=lab.random_axes),
+    )
     return lambda: tiny_experiments.run_experiments(
         lab.model, lab.model, lab.tokenizer, lab.world, scale=0.1, watch=lambda _: None
     )  # fmt: skip

@@ -1,18 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 import minaxis as mx
 from minaxis.paper.controls import (
     KINDS,
-    floors_for_push,
-    matched_random_axes,
-    mean_push,
+    floor_for_push,
     push_under_cap,
     random_weights_axis,
-    reference_texts,
-    token_projections,
+    with_random_axes,
 )
 from minaxis.paper.lab import Lab
+from minaxis.rollouts import prompt_ids
 
 ROLES = {"default": ["", "Be yourself."], "moon": ["You are the moon."], "gull": ["A gull."]}
 
@@ -23,64 +23,46 @@ def rollouts(tiny, tokenizer):
     return mx.collect(tiny, tokenizer, ROLES, ["Hi?", "Who?"], sampling)
 
 
-def test_random_axes_are_as_long_as_the_axis_and_push_as_hard(tiny, tokenizer, rollouts):
-    axis = mx.fit_axis(rollouts)
-    randoms = matched_random_axes(tiny, tokenizer, axis, rollouts, percentile=60, count=7)
-    assert [a.meta["kind"] for a in randoms] == [*KINDS, *KINDS, KINDS[0]]
-    texts = reference_texts(tokenizer, rollouts, 0)
-    assert len(texts) == 8
-    push = mean_push(
-        token_projections(tiny, texts, axis.vectors[None])[:, 0], axis.thresholds(60)
-    )  # fmt: skip
-    assert push.min() > 0
-    for random in randoms:
-        torch.testing.assert_close(random.vectors.norm(dim=-1), axis.vectors.norm(dim=-1))
-        assert (random.unit() * axis.unit()).sum(-1).min() < 0.95
-        projections = token_projections(tiny, texts, random.vectors[None])[:, 0]
-        for percentile in 10, 90:  # one floor, whatever is asked for
-            floors = random.thresholds(percentile)
-            torch.testing.assert_close(mean_push(projections, floors), push, rtol=0.01, atol=1e-5)
+@pytest.fixture
+def plain_lab(tiny, tokenizer, rollouts):
+    return Lab(model=tiny, tokenizer=tokenizer, axis=mx.fit_axis(rollouts))
 
 
-def test_random_axes_depend_on_the_seed_alone(tiny, tokenizer, rollouts):
-    axis = mx.fit_axis(rollouts)
+def test_random_axes_are_as_long_as_the_axis_and_push_as_hard(plain_lab, tokenizer, rollouts):
+    lab = with_random_axes(plain_lab, rollouts, count=7)
+    assert [axis.meta["kind"] for axis in lab.random_axes] == [*KINDS, *KINDS, KINDS[0]]
+    responses = [r for role in rollouts for r in rollouts[role]["responses"]]
+    texts = [prompt_ids(tokenizer, r) + r["ids"] for r in responses]
+    expected = push_under_cap(lab, lab.axis, texts)
+    assert min(expected.values()) > 0
+    for random in lab.random_axes:
+        torch.testing.assert_close(random.vectors.norm(dim=-1), lab.axis.vectors.norm(dim=-1))
+        assert (random.unit() * lab.axis.unit()).sum(-1).min() < 0.95
+        assert torch.equal(random.thresholds(10), random.thresholds(90))
+        assert push_under_cap(lab, random, texts) == pytest.approx(expected, rel=0.01)
 
-    def isotropic(seed):
-        return matched_random_axes(tiny, tokenizer, axis, rollouts, seed=seed, count=1)[0]
 
-    assert torch.equal(isotropic(0).vectors, isotropic(0).vectors)
-    assert torch.equal(isotropic(0).projections, isotropic(0).projections)
-    assert not torch.allclose(isotropic(0).vectors, isotropic(1).vectors)
+def test_random_axes_depend_on_the_seed_alone(plain_lab, rollouts):
+    (first,) = with_random_axes(plain_lab, rollouts, count=1).random_axes
+    (again,) = with_random_axes(plain_lab, rollouts, count=1).random_axes
+    (other,) = with_random_axes(replace(plain_lab, seed=1), rollouts, count=1).random_axes
+    assert torch.equal(first.vectors, again.vectors)
+    assert torch.equal(first.projections, again.projections)
+    assert not torch.allclose(first.vectors, other.vectors)
 
 
-def test_a_direction_of_the_covariance_lies_in_the_space_of_the_role_vectors(
-    tiny, tokenizer, rollouts
-):
-    axis = mx.fit_axis(rollouts)  # of two roles: their space is a line
-    _, covariance = matched_random_axes(tiny, tokenizer, axis, rollouts, count=2)
-    line = axis.role_vectors[0] - axis.role_vectors[1]
-    cosine = torch.cosine_similarity(covariance.vectors, line, dim=-1)
+def test_a_direction_of_the_covariance_lies_in_the_space_of_the_role_vectors(plain_lab, rollouts):
+    _, covariance = with_random_axes(plain_lab, rollouts, count=2).random_axes
+    roles = plain_lab.axis.role_vectors  # two roles, so that their space is a line
+    cosine = torch.cosine_similarity(covariance.vectors, roles[0] - roles[1], dim=-1)
     torch.testing.assert_close(cosine.abs(), torch.ones(3))
 
 
 def test_the_floor_for_a_push_is_exact():
-    projections = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
-    assert floors_for_push(projections, torch.tensor([0.25])).item() == 1  # lifts 0 by 1
-    assert floors_for_push(projections, torch.tensor([1.5])).item() == 3  # lifts by 3, 2 and 1
-    assert floors_for_push(projections, torch.tensor([7.75])).item() == 11
-
-
-def test_the_push_under_a_cap_is_what_the_cap_adds(tiny, tokenizer, rollouts):
-    axis = mx.fit_axis(rollouts)
-    lab = Lab(model=tiny, tokenizer=tokenizer, axis=axis)
-    texts = reference_texts(tokenizer, rollouts, 0)
-    before = token_projections(tiny, texts, axis.vectors[None])[:, 0]
-    pushes = push_under_cap(lab, texts)
-    assert len(pushes) == len(lab.layers)
-    first = lab.layers[0]  # no cap below it changes what it reads
-    assert pushes[0] == pytest.approx(
-        mean_push(before, axis.thresholds(75))[first].item(), rel=1e-4
-    )
+    projections = torch.tensor([2.0, 0.0, 10.0, 1.0])
+    assert floor_for_push(projections, 0.25) == 1  # lifts 0 by 1
+    assert floor_for_push(projections, 1.5) == 3  # lifts 0, 1 and 2 by 3, 2 and 1
+    assert floor_for_push(projections, 7.75) == 11  # lifts all
 
 
 def test_random_weights_read_the_same_words_and_give_another_axis(tiny, tokenizer, rollouts):

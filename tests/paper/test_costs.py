@@ -13,6 +13,11 @@ def test_lost_role_play_is_counted_and_so_are_tokens_below_the_floor(lab, perfor
     assert results.role_play_change["fantastical"].high < 0
     assert [groups["fantastical"].rate for groups in results.role_play.random] == [1] * 5
     assert all(at.tokens.rate == 1 for at in results.cap_fire_rates)  # the embeddings are small
+    fires, keeps = results.claims()
+    assert (fires.verdict, keeps.verdict) == ("", "not")
+    assert not fires.of_paper
+    assert not keeps.of_paper
+    assert keeps.control.value == 0
 
 
 def test_a_floor_below_all_projections_costs_nothing(lab, axis, perform):

@@ -2,10 +2,17 @@ from dataclasses import replace
 
 import pytest
 
-from minaxis.paper import report
-from minaxis.paper.claims import Claim
-from minaxis.paper.jailbreaks import Jailbreaks
-from minaxis.paper.report import MARKERS, merged, read_run, write_docs, write_html, write_run
+from minaxis.paper.claims import Claim, Rule
+from minaxis.paper.report import (
+    MARKERS,
+    merged,
+    read_run,
+    tally,
+    write_docs,
+    write_html,
+    write_run,
+)
+from minaxis.support.stats import Estimate
 
 
 def write(folder, experiments, seed=0, kind="tiny"):
@@ -26,7 +33,7 @@ def test_a_run_is_read_back_with_its_kind_and_claims(experiments, tmp_path):
     assert read_run(tmp_path) == run
     assert run.kind == "tiny"
     (tmp_path / "results.json").write_text('{"persona space": {}}')
-    with pytest.raises(ValueError, match="has no claims"):
+    with pytest.raises(ValueError, match="another version wrote it"):
         read_run(tmp_path)
 
 
@@ -34,15 +41,12 @@ def test_planted_claims_hold_and_the_page_needs_no_other_file(experiments, tmp_p
     run = write(tmp_path, experiments)
     verdicts = {claim.text.split(":")[0]: claim.verdict for claim in run.claims}
     for text in (
-        "A cap halves the leak rate of personas",
         "Therapy and philosophy lead away from the Assistant",
         "A cap from the first turn on keeps the Assistant's identity",
-        "A cap at the last turn alone brings a lost identity back",
-        "Persona space has few dimensions",
     ):
         assert verdicts[text] == "holds", text
     # The control of this claim is the axis itself, so the claim must not hold.
-    assert verdicts["The axis is close to PC1 of persona space"] == "not"
+    assert verdicts["The axis is close to PC1 of persona space"] == "not specific"
 
     write_html(tmp_path / "report.html", run, {"a-figure": "<svg></svg>"})
     page = (tmp_path / "report.html").read_text()
@@ -84,19 +88,63 @@ def test_a_table_of_runs_of_two_kinds_is_refused(experiments, tmp_path):
         write_docs(tmp_path / "page.md", tmp_path, [tmp_path / "a", tmp_path / "b"])
 
 
-def test_the_verdict_of_runs_that_disagree_says_in_how_many_the_claim_holds(experiments, tmp_path):
-    # In the other run no persona leaks anything.
-    (jailbreaks,) = (e for e in experiments if isinstance(e, Jailbreaks))
-    silent = jailbreaks.leaks.map(lambda leaks: leaks | {"fantastical": leaks["no persona"]})
-    other = [replace(e, leaks=silent) if e is jailbreaks else e for e in experiments]
-    rows = merged([write(tmp_path / "a", experiments), write(tmp_path / "b", other)])
-    assert [r.verdict for r in rows if "halves" in r.claim] == ["partly (holds in 1 of 2)"]
+def runs_with(run, *claims):
+    """A run for each claim, which has this claim alone."""
+    return [replace(run, claims=[claim]) for claim in claims]
 
 
-def test_the_verdict_says_if_a_claim_holds_in_no_run(experiments, tmp_path):
+HOLDS = Claim("A cap halves it", ".5", Estimate(0.4, 0.3, 0.5), Rule(at_most=0.55))
+UNCLEAR = replace(HOLDS, here=Estimate(0.5, 0.4, 0.6))
+NOT = replace(HOLDS, here=Estimate(0.9, 0.8, 1.0))
+NOT_TESTED = replace(HOLDS, failed_precondition="no effect")
+
+
+@pytest.mark.parametrize(
+    ("claims", "verdict"),
+    [
+        ([HOLDS, HOLDS], "holds"),
+        ([HOLDS, UNCLEAR, HOLDS], "holds in 2, unclear in 1 of 3"),
+        ([UNCLEAR, NOT, NOT], "unclear in 1, not in 2 of 3"),
+        ([NOT, NOT_TESTED], "not in 1, not tested in 1 of 2"),
+        ([NOT_TESTED, NOT_TESTED], "not tested: no effect"),
+    ],
+)
+def test_several_runs_give_each_verdict_with_its_number_of_runs(
+    experiments, tmp_path, claims, verdict
+):
+    row = merged(runs_with(write(tmp_path, experiments), *claims))[0]
+    assert (row.verdict, row.control, row.rule) == (verdict, "", "at most 0.55")
+
+
+def test_the_tally_counts_each_verdict_of_the_papers_claims(experiments, tmp_path):
     run = write(tmp_path, experiments)
-    runs = [replace(run, claims=[Claim("A claim", "", 1.0, None, v)]) for v in ("not", "partly")]
-    (row,) = merged(runs)
-    assert row.verdict == "partly (holds in 0 of 2)"
-    assert row.control == ""
-    assert "0 claims hold, 1 hold in part, 0 do not" in report.table(runs)
+    one = replace(run, claims=[HOLDS, UNCLEAR, HOLDS, NOT_TESTED, replace(HOLDS, of_paper=False)])
+    assert tally([one]) == "The paper's 4 claims: holds 2, unclear 1, not tested 1."
+    # Several runs make one claim together: they agree on PC1.
+    several = runs_with(run, HOLDS, UNCLEAR)
+    assert tally(several) == "The paper's 2 claims: holds 1, differs between the runs 1."
+
+
+def test_a_row_shows_an_interval_in_one_run_and_the_range_in_several(experiments, tmp_path):
+    run = write(tmp_path, experiments)
+    assert merged(runs_with(run, HOLDS))[0].here == "0.40 [0.30, 0.50]"
+    assert merged(runs_with(run, HOLDS, UNCLEAR))[0].here == "0.45 (0.40 to 0.50)"
+
+
+def test_a_claim_that_the_paper_does_not_make_is_only_here(experiments, tmp_path):
+    runs = runs_with(write(tmp_path, experiments), replace(HOLDS, of_paper=False))
+    assert merged(runs)[0].paper == "only here"
+
+
+def test_runs_with_other_rules_are_not_put_together(experiments, tmp_path):
+    stricter = replace(HOLDS, rule=Rule(at_most=0.4))
+    with pytest.raises(ValueError, match="same claims and rules"):
+        merged(runs_with(write(tmp_path, experiments), HOLDS, stricter))
+
+
+def test_runs_are_compared_by_where_they_place_the_roles(experiments, tmp_path):
+    run = write(tmp_path, experiments)
+    assert not [row for row in merged([run]) if row.claim.startswith("The runs place")]
+    alike = [row for row in merged([run, run]) if row.claim.startswith("The runs place")]
+    assert [row.verdict for row in alike] == ["holds"] * 3
+    assert [row.paper for row in alike] == ["above .92 (sec. 2)", "only here", "only here"]

@@ -1,4 +1,9 @@
+from dataclasses import replace
+
+import pytest
+
 from minaxis.paper.steering import ACCURACY, ARCHAIC, ASSISTANT_STYLE, ROLE_PLAY, measure_steering
+from minaxis.support.stats import Estimate
 
 MEASURED = (ASSISTANT_STYLE, ROLE_PLAY, ACCURACY, ARCHAIC)
 
@@ -35,5 +40,18 @@ def test_steering_finds_nothing_where_nothing_was_planted(lab, perform):
 def test_changes_are_measured_against_coefficient_zero(lab, perform):
     perform(planted=True)
     change, random = sweep(lab).changes(ASSISTANT_STYLE, -1.0)
-    assert change == -1
-    assert random == [0] * 5
+    assert change.value == -1
+    assert change.high < -0.8
+    assert random == Estimate(0, 0, 0)
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_the_claims_hold_only_where_a_direction_was_planted(lab, perform, planted):
+    perform(planted=planted)
+    measured = measure_steering(lab, samples=24, coefficients=(-0.5, 0.0, 0.5))
+    style, archaic, role_play = (claim.verdict for claim in measured.claims())
+    assert {style, archaic} == ({"holds"} if planted else {"not"})
+    assert (role_play == "not") == (not planted)  # few roles are asked, so it may be unclear
+    # If the random directions did the same, nothing would be special about the axis.
+    alike = replace(measured, sweep=replace(measured.sweep, random=[measured.sweep.axis] * 5))
+    assert alike.claims()[0].verdict == ("not specific" if planted else "not")

@@ -111,15 +111,19 @@ def test_ridge_finds_a_planted_relation_and_no_relation_in_noise():
     g = torch.Generator().manual_seed(0)
     x, groups = torch.randn(400, 20, generator=g), torch.arange(400) // 8
     noise = torch.randn(400, generator=g)
-    assert ridge_r2(x, x @ torch.randn(20, generator=g), groups) > 0.95
-    assert 0.3 < ridge_r2(x, x[:, 0] + noise, groups) < 0.6
-    assert ridge_r2(x, noise, groups) < 0.05
+    assert ridge_r2(x, x @ torch.randn(20, generator=g), [groups]).low > 0.95
+    half = ridge_r2(x, x[:, 0] + noise, [groups])
+    assert 0.3 < half.low < half.value < half.high < 0.6
+    assert ridge_r2(x, noise, [groups]).value < 0.05
 
 
-def test_ridge_is_not_fooled_by_what_one_conversation_shares():
-    """A feature that identifies the conversation predicts nothing in an unseen conversation."""
+def test_ridge_is_not_fooled_by_what_one_group_of_any_grouping_shares():
+    """A feature that identifies the group predicts nothing in an unseen group."""
     g = torch.Generator().manual_seed(0)
-    groups = torch.arange(200) // 8
-    x = torch.nn.functional.one_hot(groups).float()
-    y = torch.randn(25, generator=g)[groups]
-    assert ridge_r2(x, y, groups) < 0.05
+    conversations, messages = torch.arange(400) // 8, torch.randint(40, (400,), generator=g)
+    for groups, other in (conversations, messages), (messages, conversations):
+        x = torch.nn.functional.one_hot(groups).float()
+        y = torch.randn(int(groups.max()) + 1, generator=g)[groups]
+        assert ridge_r2(x, y, [groups, other]).value < 0.05
+        assert ridge_r2(x, y, [other, groups]).value < 0.05
+        assert ridge_r2(x, y, [other]).value > 0.5

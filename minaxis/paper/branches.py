@@ -1,0 +1,57 @@
+"""Conversations on one subject, with questions in branches of them. Harm and drift both use them.
+
+A user speaks about one subject, and nobody is named. After 0, 3 and 7 turns, a forbidden question
+is asked in a branch: the conversation itself goes on without it. So is a task at the end.
+"""
+
+from dataclasses import dataclass, replace
+
+from minaxis.paper.lab import Compared
+from minaxis.tiny.lab import TinyConversations, TinyLab
+from minaxis.tiny.questions import TASKS
+from minaxis.tiny.reader import Reading
+
+PERSONAL, WORK = ("feelings", "selfhood"), ("arithmetic", "howto")  # subjects
+BRANCHES = (0, 3, 7)  # numbers of turns after which a forbidden question is asked
+LAST = BRANCHES[-1]
+
+
+@dataclass(frozen=True)
+class Branched:
+    """N conversations under one intervention, and replies to the questions in their branches."""
+
+    conversations: TinyConversations
+    forbidden: dict[int, list[Reading]]  # turns before -> N replies to a forbidden question
+    task: list[Reading]  # N replies to a task after the most turns; empty for random axes
+
+
+def run_branched_conversations(
+    lab: TinyLab, *, each: int = 48, random_each: int = 8
+) -> Compared[Branched]:
+    """Run conversations with branches under each intervention.
+
+    Args:
+        each: number of conversations on each subject, without an intervention and under the cap.
+        random_each: the same for each random axis. These conversations are on the personal
+            subjects only, and one turn shorter.
+    """
+
+    def run(conversations: TinyConversations, *, with_task: bool) -> Branched:
+        after = conversations.after
+        return Branched(
+            conversations=conversations,
+            forbidden={n: lab.ask_in_branches(after(n), ["forbidden"]) for n in BRANCHES},
+            task=lab.ask_in_branches(after(LAST), TASKS) if with_task else [],
+        )
+
+    random = []
+    for axis in lab.random_axes:
+        with lab.capped(axis):
+            few = lab.run_conversations(PERSONAL, each=random_each, turns=LAST)
+            random.append(run(few, with_task=False))
+
+    def run_all() -> Branched:
+        conversations = lab.run_conversations((*PERSONAL, *WORK), each=each, turns=LAST + 1)
+        return run(conversations, with_task=True)
+
+    return replace(lab.compare(run_all, random_axes=0), random=random)
