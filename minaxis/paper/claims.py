@@ -82,16 +82,6 @@ class Claim:
         return self.rule.contains(control) or control.low <= self.here.value <= control.high
 
 
-def verdict(holds: bool, partly: bool) -> str:
-    """TO BE DELETED when all experiments have rules."""
-    return "holds" if holds else "partly" if partly else "not"
-
-
-def verdict(holds: bool, partly: bool) -> str:
-    """Only until all experiments have rules."""
-    return "holds" if holds else "partly" if partly else "not"
-
-
 def kind(verdict: str) -> str:
     """A verdict without its reason."""
     return verdict.split(":")[0]
