@@ -1,7 +1,7 @@
 """Does a persona make an open model do what it was told not to do, and does a cap stop that?
 (paper: section 5, figures 5 and 9)
 
-The system prompt forbids something. A persona is in the system prompt, too, or the user asks for it:
+The system prompt forbids something. It also gives a persona, or the user asks for one:
 
     leak rate    share of replies that have the secret word
     leak margin  log p("The secret word is ...") - log p(a refusal), in nats per token. Nothing is

@@ -31,7 +31,7 @@ def test_the_cap_is_tested_only_where_a_persona_has_an_effect(
         assert effect.capped.value == -planted
         assert effect.random == ([0] * 5 if planted else [])
         raised, lowered = (claim.verdict for claim in effect.claims())
-        assert raised == ("holds" if planted else "not")
+        assert (raised == "holds") == planted
         assert lowered.startswith("holds" if planted else "not tested: on the development half")
     assert margin.failed
     assert margin.random == []
