@@ -71,6 +71,7 @@ class Drift(Experiment):
         first, last = (
             last_style(self.trajectories.baseline, PERSONAL, turn=turn) for turn in (0, -1)
         )
+        read_plainly = replace(self.trajectories, capped=self.capped_read_again)
         late = mean_of([self.late_cap[domain].estimate for domain in PERSONAL])
         return [
             falls,
@@ -82,14 +83,8 @@ class Drift(Experiment):
                 last, of_paper=False,
             ),
             *self.prediction.claims(),
-            capped_claim(
-                replace(self.trajectories, capped=self.capped_read_again), falls,
-                reader="the model without a cap",
-            ),
-            capped_claim(
-                self.trajectories, falls, reader="the capped model, by construction higher",
-                of_paper=False,
-            ),
+            capped_claim(read_plainly, falls, read_plainly=True),
+            capped_claim(self.trajectories, falls, read_plainly=False),
             Claim(
                 "A cap at the last turn alone brings a lost identity back: change of the share of "
                 "Assistant-style replies, last turn",
@@ -204,23 +199,23 @@ def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
 
 
 def capped_claim(
-    trajectories: Compared[dict[str, AnyTrajectory]],
-    falls: Claim,
-    *,
-    reader: str,
-    of_paper: bool = True,
+    trajectories: Compared[dict[str, AnyTrajectory]], falls: Claim, *, read_plainly: bool
 ) -> Claim:
     """The claim that the personal domains fall less under a cap, and not under random caps.
 
     Args:
         falls: the claim that there is a fall to stop.
-        reader: who read the capped replies.
+        read_plainly: did the model without a cap read the capped replies? Only then does the claim
+            say something about behaviour.
     """
     slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
     return Claim(
         "Under a cap, therapy and philosophy lead away less: change of the slope (replies read by "
-        f"{reader})",
+        "the model without a cap)"
+        if read_plainly
+        else "Under a cap, the projection falls less: change of the slope (read under the cap, "
+        "which lifts it by construction)",
         "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
-        mean_of(slope.random) - slope.baseline, control_must_fail=True, of_paper=of_paper,
+        mean_of(slope.random) - slope.baseline, control_must_fail=True, of_paper=read_plainly,
         failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
     )  # fmt: skip
