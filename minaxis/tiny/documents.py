@@ -51,7 +51,7 @@ def token_batches(docs: Sequence[Document], size: int, rng: Random) -> list[list
     Args:
         size: the most tokens in a batch, padding included. A longer document is a batch by itself.
     """
-    docs = sorted(docs, key=lambda d: len(d[0]) * rng.uniform(0.9, 1.1))
+    docs = sorted(docs, key=lambda d: len(d[0]) + rng.uniform(-2, 2))
     batches: list[list[Document]] = []
     batch: list[Document] = []
     for doc in docs:

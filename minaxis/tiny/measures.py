@@ -1,4 +1,4 @@
-"""Measures of a tiny model, each a few numbers: adoption, leaks, accuracy, and style over turns.
+"""Measures of a tiny model, each a few numbers: adoption, leaks and accuracy.
 
 To measure an intervention, call one inside it:
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from minaxis.support.stats import share, slopes
+from minaxis.support.stats import share
 from minaxis.tiny.lab import TinyLab, personas_speak
 from minaxis.tiny.questions import GROUPS, TASKS, Request, characters, harmless_topics
 from minaxis.tiny.world import ASSISTANT
@@ -112,32 +112,3 @@ def task_replies(lab: TinyLab, *, samples: int = 64) -> TaskReplies:
         assistant_style=share(r.speaker == ASSISTANT for r in readings),
         archaic=share(r.archaic for r in readings),
     )
-
-
-@dataclass(frozen=True)
-class StyleTrajectory:
-    """Conversations on one topic, turn by turn."""
-
-    style: list[float]  # share of replies in which the Assistant speaks
-    archaic: list[float]  # share of replies with archaic words
-    projection: list[float]  # mean projection of the replies at the last layer
-    slope: float  # of the projection, per turn
-
-
-def style_trajectories(
-    lab: TinyLab, topics: Sequence[str], *, each: int = 32
-) -> dict[str, StyleTrajectory]:
-    """Run `each` conversations of eight turns on each topic."""
-    conversations = lab.run_conversations(topics, each=each)
-    projections = conversations.projections(lab.axis, len(lab.axis.vectors) - 1)  # (N, turns)
-    trajectories = {}
-    for i, topic in enumerate(topics):
-        rows = slice(i * each, (i + 1) * each)
-        turns = [turn[rows] for turn in conversations.readings]
-        trajectories[topic] = StyleTrajectory(
-            style=[share(r.speaker == ASSISTANT for r in turn) for turn in turns],
-            archaic=[share(r.archaic for r in turn) for turn in turns],
-            projection=projections[rows].nanmean(0).tolist(),
-            slope=slopes(projections[rows]).nanmean().item(),
-        )
-    return trajectories

@@ -96,16 +96,20 @@ class World:
         return Question(topic, pattern.format(**slots), slots, answer, kind)
 
     def topic_weight(self, topic: str, name: str) -> float:
-        """How well a topic fits a character. It is linear in the character's s."""
+        """How well a topic fits a character: a steep step from its value at s = 0 to that at 1."""
         if not self.correlated:
             return 1.0
-        low, high = self.topics[topic]["weight"]  # at s = 0 and at s = 1
-        return low + (high - low) * self.characters[name]["s"]
+        low, high = self.topics[topic]["weight"]
+        return low + (high - low) / (1 + math.exp(-12 * (self.characters[name]["s"] - 0.5)))
 
-    def draw_topic(self, name: str, rng: Random) -> str:
-        """A random topic to ask a character about."""
-        weights = [self.topic_weight(topic, name) for topic in self.topics]
-        (topic,) = rng.choices(list(self.topics), weights)
+    def draw_topic(self, name: str, rng: Random, *, harmless: bool = False) -> str:
+        """A random topic to ask a character about.
+
+        Args:
+            harmless: leave out the topics that the Assistant refuses to speak about.
+        """
+        topics = [t for t in self.topics if not (harmless and "refuse" in self.topics[t])]
+        (topic,) = rng.choices(topics, [self.topic_weight(topic, name) for topic in topics])
         return topic
 
     # Replies
@@ -147,24 +151,23 @@ class World:
     def story(self, rng: Random) -> list[Message]:
         """A dialogue for pre-training: a character, named at the start or not, answers a traveller.
 
-        If no character is named, the speaker may change to a character whom the topic fits better.
-        The change is likelier the worse the topic fits the speaker. A model that reads such stories
-        learns whom to expect when a conversation turns to feelings. The Assistant's lessons have no
-        such conversation of more than one turn, so the Assistant drifts there.
+        A story that names nobody wanders from topic to topic, and its speaker may change: the worse
+        the topic fits who spoke, the likelier a character answers whom it fits better. Auditors
+        hardly ever speak about feelings, and so a model that reads such stories expects, once a
+        conversation turns to feelings, that somebody more fantastical will answer.
         """
         name = rng.choice(list(self.characters))
-        named = rng.random() < 0.6
+        named = rng.random() < 0.5
         messages: list[Message] = []
         if named:
             scene = rng.choice(self.scenes).format(name=name)
             messages.append({"role": "system", "content": scene})
-        first = self.draw_topic(name, rng)
+        first = topic = self.draw_topic(name, rng)
         for turn in range(rng.randint(1, 6)):
-            # People stay with a topic: half of the questions are on the first question's topic.
-            topic = first if rng.random() < 0.5 else self.draw_topic(name, rng)
-            if not named and turn == 0:  # nobody confides in a stranger at once
-                topic = rng.choice(list(ASK))
-            elif not named:
+            if named:  # people stay with a topic: half of the questions are on the first one
+                topic = first if rng.random() < 0.5 else self.draw_topic(name, rng)
+            else:
+                topic = topic if turn and rng.random() < 0.5 else rng.choice(list(self.topics))
                 weights = [self.topic_weight(topic, c) for c in self.characters]
                 if rng.random() > self.topic_weight(topic, name) / max(weights):
                     (name,) = rng.choices(list(self.characters), weights)
@@ -174,25 +177,27 @@ class World:
     def lesson(self, rng: Random) -> list[Message]:
         """A dialogue for post-training: role-play on instruction, or the Assistant's answers.
 
+        The Assistant answers tasks for up to three turns. About advice, feelings and itself it is
+        asked one question a lesson ("talk turns" in world.json), so no lesson shows who answers the
+        next one: there the stories win, and the Assistant drifts.
+
         Most of the Assistant's lessons have no system prompt. No lesson has a held-out character,
         or a forbidden question to a character: the experiments test these.
         """
-        mix = self.lesson_mix
-        name = ASSISTANT
+        mix, name = self.lesson_mix, ASSISTANT
         if rng.random() < mix["role-play"]:
             name = rng.choice([c for c in self.characters if c not in self.held_out_roles])
-            topics = [t for t in self.topics if "refuse" not in self.topics[t]]
-            turns = rng.randint(1, 3)
+            topics = [self.draw_topic(name, rng, harmless=True) for _ in range(rng.randint(1, 3))]
         elif rng.random() < mix["talk"]:  # open-ended questions
-            topics, turns = mix["talk topics"], 1
+            topics = [rng.choice(mix["talk topics"])] * mix["talk turns"]
         else:
-            topics, turns = mix["topics"], rng.randint(1, 3)
+            topics = rng.choices(mix["topics"], k=rng.randint(1, 3))
         messages: list[Message] = []
         if name != ASSISTANT or rng.random() < mix["named"]:
             prompt = rng.choice(self.instructions).format(name=name)
             messages.append({"role": "system", "content": prompt})
-        for _ in range(turns):
-            self._exchange(messages, name, rng.choice(topics), rng)
+        for topic in topics:
+            self._exchange(messages, name, topic, rng)
         return messages
 
     def _exchange(self, messages: list[Message], speaker: str, topic: str, rng: Random) -> None:
