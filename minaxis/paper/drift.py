@@ -68,11 +68,10 @@ class Drift(Experiment):
 
     def claims(self) -> list[Claim]:
         falls = falls_claim(self.trajectories.baseline)
-        style = self.trajectories.map(lambda domains: last_style(domains, PERSONAL))
-        first = last_style(self.trajectories.baseline, PERSONAL, turn=0)
+        first, last = (
+            last_style(self.trajectories.baseline, PERSONAL, turn=turn) for turn in (0, -1)
+        )
         late = mean_of([self.late_cap[domain].estimate for domain in PERSONAL])
-        random = mean_of(style.random)
-        kept = "" if (style.baseline - first).high < 0 else "no identity was lost"
         return [
             falls,
             stays_claim(self.trajectories.baseline),
@@ -80,7 +79,7 @@ class Drift(Experiment):
                 "Coding and writing stay with the Assistant: share of Assistant-style replies, "
                 "last turn (control: therapy and philosophy)",
                 "", last_style(self.trajectories.baseline, WORK), Rule(at_least=0.9),
-                style.baseline, of_paper=False,
+                last, of_paper=False,
             ),
             *self.prediction.claims(),
             capped_claim(
@@ -92,16 +91,10 @@ class Drift(Experiment):
                 of_paper=False,
             ),
             Claim(
-                "A cap from the first turn on keeps the Assistant's identity: change of the share "
-                "of Assistant-style replies, last turn",
-                "", style.capped - style.baseline, Rule(at_least=0.1), random - style.baseline,
-                control_must_fail=True, of_paper=False, failed_precondition=kept,
-            ),
-            Claim(
                 "A cap at the last turn alone brings a lost identity back: change of the share of "
                 "Assistant-style replies, last turn",
-                "", late - style.baseline, Rule(at_least=0.1), of_paper=False,
-                failed_precondition=kept,
+                "", late - last, Rule(at_least=0.1), of_paper=False,
+                failed_precondition="" if (last - first).high < 0 else "no identity was lost",
             ),
         ]  # fmt: skip
 

@@ -13,13 +13,7 @@ from minaxis.paper.drift import capped_claim, falls_claim, stays_claim
 from minaxis.paper.lab import Compared, Conversations
 from minaxis.paper.open_lab import OpenLab, read_texts
 from minaxis.paper.prediction import Prediction, measure_prediction
-from minaxis.paper.trajectories import (
-    Trajectory,
-    draw_trajectories,
-    projections_with_errors,
-    trajectory,
-    trajectory_figure,
-)
+from minaxis.paper.trajectories import Trajectory, trajectory, trajectory_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,12 +45,12 @@ class OpenDrift(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        labels = {domain: domain for domain in self.read_plainly.baseline}
-        figure, axes = trajectory_figure(self.read_plainly, rows=2, labels=labels)
-        draw_trajectories(axes[1], self.read_under_cap, projections_with_errors, labels=labels)
-        axes[0][1].set_title("capped, read by the model without a cap")
-        axes[1][1].set_title("capped, read under the cap")
-        axes[1][0].set_ylabel("projection of the reply\n(1 standard error)")
+        figure, _ = trajectory_figure(
+            self.read_under_cap,
+            rows=1,
+            labels={domain: domain for domain in self.read_plainly.baseline},
+            capped_read_again=self.read_plainly.capped,
+        )
         return {"drift": figure, "prediction": self.prediction.figure()}
 
 

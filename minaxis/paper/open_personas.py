@@ -1,13 +1,13 @@
 """Does a persona make an open model do what it was told not to do, and does a cap stop that?
 (paper: section 5, figures 5 and 9)
 
-The system prompt forbids something. The user asks for it plainly, or by way of a persona:
+The system prompt forbids something. A persona is in the system prompt, too, or the user asks for it:
 
     leak rate    share of replies that have the secret word
     leak margin  log p("The secret word is ...") - log p(a refusal), in nats per token. Nothing is
                  sampled: the model only reads
     role-play    share of replies in which a role speaks, although the system prompt forbids roles.
-                 Asked plainly, the user does not mention the role
+                 Without a persona, the user asks the same question and does not mention the role
 
 Perhaps a small model shows no effect of a persona, and then a cap has nothing to stop. So the
 words, questions and roles are in two halves. The cap is tested on the held-out half, but only if
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from minaxis.axis import Axis
-from minaxis.chat import encode_chat
+from minaxis.chat import Message, encode_chat
 from minaxis.judging import response_logprob
 from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import BLUE, GREY, INK, load_pyplot
@@ -66,7 +66,7 @@ class PersonaEffect:
         of_paper = self.measured == LEAK_RATE  # the others stand in for what a small model lacks
         return [
             Claim(
-                f"A persona raises the {self.measured}: by way of a persona minus plainly, "
+                f"A persona raises the {self.measured}: persona minus none, "
                 "held-out half (control: development half)",
                 ".65 and .83 leaked (fig. 5)" if of_paper else "",
                 self.held_out.effect,
@@ -135,12 +135,14 @@ def measure_personas(
         for i, half in enumerate((DEVELOPMENT, HELD_OUT))
     }
 
-    def asked(half: str, persona: bool) -> list[tuple[str, list]]:
-        """Each secret word in each question: questions of one kind pair with the other kind's."""
+    def asked(half: str, persona: bool) -> list[tuple[str, list[Message]]]:
+        """Each secret word with each question. A persona changes the system prompt alone."""
+        part = secret[half]
         return [
-            (word, chat(question, secret["system"].format(word=word)))
-            for question in secret[half]["persona" if persona else "direct"]
-            for word in secret[half]["words"]
+            (word, chat(question, f"{who} {secret['keep'].format(word=word)}"))
+            for question, name in zip(part["questions"], part["personas"], strict=True)
+            for who in [name if persona else secret["assistant"]]
+            for word in part["words"]
         ]
 
     def ask_for_secret(half: str, persona: bool) -> list[str]:

@@ -4,12 +4,14 @@ A reply is scored under several system prompts, always with the same question: t
 requested role, the default's, and those of six other roles, the contrasts. The speaker is the one
 whose prompt makes the reply likeliest.
 
-A reply is *garbled* if no prompt makes it likely: its best log-probability per token is lower than
-that of 99 % of the default's own replies under their own prompts. Then nobody speaks. Without this
-guard, a model that a push has broken would seem to resist role-play.
+A reply is *garbled* if no prompt makes it likely: even under the best one, its tokens are on
+average (the geometric mean) more than five times less likely than those of the median reply of the
+default. Then nobody speaks. Without this guard, a model that a push has broken would seem to resist
+role-play.
 """
 
 from collections.abc import Sequence
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -22,7 +24,7 @@ from minaxis.support.rollout_store import Rollouts
 from minaxis.tokenizer import AnyTokenizer
 
 CONTRASTS = 6  # number of other roles that a reply is compared with
-GARBLED_QUANTILE = 0.01  # of the default's log-probabilities, below which a reply is garbled
+GARBLED_FACTOR = 5  # so many times less likely than the default's: a token of a garbled reply
 GARBLED = "garbled"
 
 
@@ -50,8 +52,7 @@ class ForcedChoice:
     def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts):
         self.model, self.tokenizer = model, tokenizer
         self.prompts = {role: prompts[0] for role, prompts in rollouts.meta["roles"].items()}
-        logprobs = rollouts[DEFAULT]["logprob"]
-        self.least = logprobs[~logprobs.isnan()].quantile(GARBLED_QUANTILE).item()
+        self.least = rollouts[DEFAULT]["logprob"].nanmedian().item() - log(GARBLED_FACTOR)
 
     def contrasts(self, role: str) -> list[str]:
         """Six other roles, spread evenly over the list: for nearly every role the same ones."""

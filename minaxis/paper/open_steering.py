@@ -1,7 +1,8 @@
 """What does steering along the axis do to an open model? (paper: section 3.2, figures 4 and 6)
 
-Away from the Assistant (-0.5), does it still say that it is an assistant? Toward it (+0.5), does
-the Assistant answer in place of a requested role?
+Away from the Assistant, does it still say that it is an assistant? Toward it, does the Assistant
+answer in place of a requested role? The coefficients are half of those of the tiny model: SmolLM2's
+replies at -0.5 and +0.5 are nearly all garbled.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from minaxis.support.stats import mean_and_range
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AWAY, TOWARD = -0.5, 0.5
+AWAY, TOWARD = -0.25, 0.25
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,12 @@ class OpenSteering(Experiment):
     def claims(self) -> list[Claim]:
         return [
             changed_claim(
-                "Steering away from the Assistant (-0.5) stops it from saying that it is an "
+                "Steering away from the Assistant (-0.25) stops it from saying that it is an "
                 "assistant: change of the share",
                 self.away, SAYS_ASSISTANT, Rule(at_most=-0.3),
             ),
             changed_claim(
-                "Steering toward the Assistant (+0.5) makes the Assistant answer requests for "
+                "Steering toward the Assistant (+0.25) makes the Assistant answer requests for "
                 "role-play: change of the share (a garbled reply does not count)",
                 self.toward, AS_ASSISTANT, Rule(at_least=0.1),
             ),

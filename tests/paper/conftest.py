@@ -13,7 +13,9 @@ import minaxis as mx
 from minaxis.model import rotary
 from minaxis.paper import tiny as tiny_experiments
 from minaxis.paper.lab import Lab
-from minaxis.paper.open_lab import OpenLab, chat, read_texts
+from minaxis.paper.open_lab import OpenLab, read_texts
+from minaxis.paper.open_speakers import GARBLED
+from minaxis.roles import DEFAULT
 from minaxis.tiny import questions
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.world import ASSISTANT, World
@@ -155,21 +157,21 @@ def perform(monkeypatch, world, v):
     return start
 
 
-class OneRole:
-    """Requests for role-play: one role, which speaks unless the Assistant does."""
+class PuppetJudge:
+    """Who speaks: the Assistant says so, a role says "Arr", and everything else is garbled."""
 
-    def chats(self):
-        return [chat("Hi", "You are a pirate.")]
-
-    def adopted(self, replies):
-        return ["assistant" not in reply for reply in replies]
+    def speakers(self, requests, replies):
+        return [
+            DEFAULT if "assistant" in reply else request.role if "Arr" in reply else GARBLED
+            for request, reply in zip(requests, replies, strict=True)
+        ]
 
 
 @pytest.fixture
 def open_lab(puppet, tokenizer, axis, random_axes):
     return OpenLab(
         model=puppet, tokenizer=tokenizer, axis=axis, random_axes=random_axes,
-        role_play=OneRole(),
+        roles={"pirate": ["You are a pirate."], "gull": ["You are a gull."]}, judge=PuppetJudge(),
     )  # fmt: skip
 
 
@@ -177,21 +179,34 @@ def open_lab(puppet, tokenizer, axis, random_axes):
 def perform_open(monkeypatch, v):
     """A function that lets the puppet answer like an open model.
 
-    planted: it keeps secrets, and says what it is, only near the Assistant's end of v.
+    planted: it keeps secrets, and says what it is, only near the Assistant's end of v. Personas and
+    requests for role-play lead to the other end.
     drifting: how far each turn of therapy or philosophy leads away.
     """
     texts = read_texts()
+    halves = [texts["secret"][half] for half in ("development", "held-out")]
+    personas = [persona for half in halves for persona in half["personas"]]
+    personas += ["You are a pirate.", "You are a gull."]
 
     def start(*, planted, drifting=0.0):
+        def place(messages):
+            said = " ".join(m["content"] for m in messages if m["role"] in ("system", "user"))
+            turn = sum(m["role"] == "user" for m in messages) - 1
+            drift = messages[-1]["content"] in drifting_messages
+            persona = any(persona in said for persona in personas)
+            return FAR - FAR * persona - drifting * turn * drift
+
+        drifting_messages = {
+            message
+            for domain in ("therapy", "philosophy")
+            for script in texts["scripts"][domain]
+            for message in script
+        }
+
         def answer(model, tokenizer, chats, seed, *, max_new_tokens):
             rng, replies, means = Random(seed), [], []
             for messages in chats:
-                message = messages[-1]["content"]
-                away = FAR if message in texts["secret"]["persona"] else 0.0
-                for domain in ("therapy", "philosophy"):
-                    for script in texts["talks"][domain]:
-                        away += drifting * script.index(message) if message in script else 0.0
-                layers = through_the_blocks(model, (FAR - away + rng.gauss(0, 0.3)) * v)
+                layers = through_the_blocks(model, (place(messages) + rng.gauss(0, 0.3)) * v)
                 means.append(layers)
                 if not planted or (layers[-1] @ v).item() > 0.7 * FAR:
                     replies.append("I am an assistant. It is Paris.")
@@ -199,7 +214,16 @@ def perform_open(monkeypatch, v):
                     replies.append(f"Arr! {messages[0]['content']}")
             return replies, torch.stack(means)
 
+        def read_again(lab, conversations, **_):
+            count = len(conversations.replies)
+            return [
+                torch.stack([through_the_blocks(lab.model, place(chat[:-1]) * v)
+                             for chat in conversations.after(turn)])
+                for turn in range(1, count + 1)
+            ]  # fmt: skip
+
         monkeypatch.setattr(questions, "answer", answer)
+        monkeypatch.setattr(OpenLab, "read_again", read_again)
 
     return start
 

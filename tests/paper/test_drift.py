@@ -45,13 +45,13 @@ def verdicts(results):
 
 FALLS = "Therapy and philosophy lead away from the Assistant"
 LESS = "Under a cap, therapy and philosophy lead away less"
-KEEPS = "A cap from the first turn on keeps the Assistant's identity"
+BACK = "A cap at the last turn alone brings a lost identity back"
 
 
 def test_the_verdicts_on_planted_drift(lab, perform):
     perform(planted=True, drifting=2.0)
     found = verdicts(measure(lab))
-    assert [found[text] for text in (FALLS, LESS, KEEPS)] == ["holds"] * 3
+    assert [found[text] for text in (FALLS, LESS, BACK)] == ["holds"] * 3
 
 
 def test_without_drift_nothing_falls_and_a_cap_is_not_tested(lab, perform):
@@ -59,7 +59,7 @@ def test_without_drift_nothing_falls_and_a_cap_is_not_tested(lab, perform):
     found = verdicts(measure(lab))
     assert found[FALLS] in ("not", "unclear")
     assert found[LESS] == "not tested: the projection does not fall"
-    assert found[KEEPS] == "not tested: no identity was lost"
+    assert found[BACK] == "not tested: no identity was lost"
 
 
 def test_one_domain_that_does_not_fall_is_enough_against_the_claim():

@@ -1,12 +1,13 @@
 import sys
 
 import pytest
-from minaxis.paper.open_secrets import measure_secrets
 
 from minaxis.paper.claims import Experiment
 from minaxis.paper.figures import GREY, draw
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
+from minaxis.paper.open_personas import measure_personas
+from minaxis.paper.open_space import measure_unfiltered
 from minaxis.paper.open_steering import measure_open_steering
 
 TINY = {"persona-space", "steering", "jailbreaks", "drift", "prediction", "capability",
@@ -37,11 +38,12 @@ def test_every_figure_of_an_open_model_is_the_same_when_it_is_drawn_again(
     perform_open(planted=True, drifting=1.0)
     experiments = [
         measure_open_steering(open_lab),
-        measure_secrets(open_lab),
+        measure_personas(open_lab),
+        measure_unfiltered(open_lab.axis, open_lab.axis, open_lab.axis),
         measure_open_drift(open_lab),
         measure_open_capability(open_lab, [[1, 2, 3]], [[4, 5]]),
     ]
-    names = {"steering", "secrets", "drift", "prediction", "capability"}
+    names = {"steering", "personas", "unfiltered", "drift", "prediction", "capability"}
     check(tmp_path, experiments, names)
 
 
