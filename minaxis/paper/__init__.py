@@ -22,6 +22,7 @@ What they share:
     open_model.py    runs all experiments that apply to an open model
     lab.py           a model, its axis and the interventions; ../tiny/lab.py adds the exact reader
     open_lab.py      the lab of an open model: replies are judged by likelihood and by simple rules
+    components.py    what the principal components are about
     controls.py      the two controls
     claims.py        what an experiment returns
     figures.py       the style of all figures

@@ -197,5 +197,7 @@ def over_shared_roles(a: Axis, b: Axis, cosine: Callable[[Axis, Axis], float]) -
     names = [role for role in a.roles if role in b.roles]
     of_a, of_b = (torch.tensor([x.roles.index(name) for name in names]) for x in (a, b))
     return bootstrap(
-        lambda chosen: cosine(with_roles(a, of_a[chosen]), with_roles(b, of_b[chosen])), len(names)
+        lambda chosen: cosine(with_roles(a, of_a[chosen]), with_roles(b, of_b[chosen])),
+        len(names),
+        within=(0, 1),
     )

@@ -26,22 +26,22 @@ class Branched:
 
 
 def run_branched_conversations(
-    lab: TinyLab, *, each: int = 48, random_each: int = 8
+    lab: TinyLab, *, each: int = 48, random_each: int = 6
 ) -> Compared[Branched]:
     """Run conversations with branches under each intervention.
 
     Args:
-        each: number of conversations on each subject, without an intervention and under the cap.
-        random_each: the same for each random axis. These conversations are on the personal
-            subjects only, and one turn shorter.
+        each: number of conversations on each personal subject, without an intervention and under
+            the cap. There are half as many on each task.
+        random_each: number on each personal subject for each random axis. They are one turn
+            shorter, and there are none on tasks.
     """
 
     def run(conversations: TinyConversations, *, with_task: bool) -> Branched:
-        after = conversations.after
         return Branched(
             conversations=conversations,
-            forbidden={n: lab.ask_in_branches(after(n), ["forbidden"]) for n in BRANCHES},
-            task=lab.ask_in_branches(after(LAST), TASKS) if with_task else [],
+            forbidden={n: lab.ask_after(conversations, n, ["forbidden"]) for n in BRANCHES},
+            task=lab.ask_after(conversations, LAST, TASKS) if with_task else [],
         )
 
     random = []
@@ -51,7 +51,8 @@ def run_branched_conversations(
             random.append(run(few, with_task=False))
 
     def run_all() -> Branched:
-        conversations = lab.run_conversations((*PERSONAL, *WORK), each=each, turns=LAST + 1)
+        subjects = (*PERSONAL, *PERSONAL, *WORK)  # twice as many on the personal ones
+        conversations = lab.run_conversations(subjects, each=each // 2, turns=LAST + 1)
         return run(conversations, with_task=True)
 
     return replace(lab.compare(run_all, random_axes=0), random=random)

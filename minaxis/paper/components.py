@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minaxis.axis import Axis
 from minaxis.paper.claims import Claim, Rule
-from minaxis.paper.figures import BLUE, GREEN, INK, ORANGE, PURPLE, legend_below, load_pyplot
+from minaxis.paper.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, legend_below, load_pyplot
 from minaxis.roles import DEFAULT
 from minaxis.support.rollout_store import Rollouts
 from minaxis.support.stats import Estimate, bootstrap, share
@@ -81,17 +81,21 @@ def hidden_number(
     s = torch.tensor([facts[name].s for name in names])
     archaic = torch.tensor([[facts[name].archaic] for name in names])
 
-    def estimates(axis: Axis) -> tuple[Estimate, Estimate]:
+    def estimate(axis: Axis, given: Tensor) -> Estimate:
         assert axis.role_vectors is not None
         rows = [axis.roles.index(name) for name in names]
-        projections = axis.project(axis.role_vectors[rows, layer], layer)
-        nothing = torch.zeros(len(names), 0)
-        return (
-            bootstrap(lambda i: -correlation(projections[i], s[i], nothing[i]), len(names)),
-            bootstrap(lambda i: -correlation(projections[i], s[i], archaic[i]), len(names)),
-        )
+        high = axis.project(axis.role_vectors[rows, layer], layer)  # (N,)
+        return bootstrap(
+            lambda i: -correlation(high[i], s[i], given[i]), len(names), within=(-1, 1)
+        )  # fmt: skip
 
-    return HiddenNumber(*estimates(axis), *estimates(random_weights))
+    nothing = torch.zeros(len(names), 0)
+    return HiddenNumber(
+        correlation=estimate(axis, nothing),
+        partial=estimate(axis, archaic),
+        random_weights=estimate(random_weights, nothing),
+        random_weights_partial=estimate(random_weights, archaic),
+    )
 
 
 def correlation(a: Tensor, b: Tensor, given: Tensor) -> float:
@@ -99,6 +103,19 @@ def correlation(a: Tensor, b: Tensor, given: Tensor) -> float:
     return torch.corrcoef(torch.stack([_unexplained(a, given), _unexplained(b, given)]))[
         0, 1
     ].item()
+
+
+def by_feature(coordinates: Tensor, facts: Sequence[RoleFacts]) -> dict[str, list[float]]:
+    """What each feature explains of each component.
+
+    Args:
+        coordinates: of the roles on the components, (R, components).
+        facts: of the R roles.
+    """
+    return {
+        feature: [explained(column, [value(f) for f in facts]) for column in coordinates.T]
+        for feature, value in FEATURES.items()
+    }
 
 
 def explained(y: Tensor, values: Sequence[str | float]) -> float:
@@ -134,13 +151,13 @@ def components_figure(explained: Mapping[str, Sequence[float]]) -> "Figure":
     ):
         at = [component + (i - 1.5) * 0.2 for component in range(len(explained[feature]))]
         ax.bar(at, explained[feature], 0.18, color=colour, label=feature)
-    ax.axhline(0, color=INK, linewidth=1)
+    ax.axhline(0, color=GREY, linewidth=1, label="chance")
     components = range(len(next(iter(explained.values()))))
     ax.set_xticks(components, [f"PC{component + 1}" for component in components])
     ax.set_ylim(-0.15, 1)
     ax.set_ylabel("variance explained\n(adjusted $R^2$)")
     ax.set_title("What the principal components are about")
-    legend_below(ax, 4)
+    legend_below(ax, 3)
     return figure
 
 
@@ -164,7 +181,7 @@ def loadings_claims(runs: Sequence[Mapping[str, Mapping[str, list[float]]]]) -> 
             f"The runs place the roles alike on PC{i + 1}: correlation of their positions, mean of "
             "all pairs of runs",
             "above .92 (sec. 2)" if i == 0 else "",
-            bootstrap(partial(agreement, i), len(roles)),
+            bootstrap(partial(agreement, i), len(roles), within=(0, 1)),
             Rule(at_least=0.92),
             of_paper=i == 0,
         )

@@ -1,6 +1,8 @@
 """Do long conversations lead away from the Assistant, even under a cap? (paper: section 4)
 
-A scripted user stays in one domain, and no system prompt is given (figures 7 and 8).
+A scripted user stays in one domain, and no system prompt is given (figures 7 and 8). A projection
+that is read under a cap is lifted by construction, so the model without a cap reads the capped
+replies, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +24,8 @@ from minaxis.paper.trajectories import (
 )
 from minaxis.support.stats import (
     Estimate,
-    MeanWithError,
     Rate,
     mean_of,
-    mean_with_error,
     rate,
     share,
 )
@@ -56,14 +56,6 @@ class ReadTrajectory(Trajectory):
 
 
 @dataclass(frozen=True)
-class LateCap:
-    """The last turn of the baseline conversations, answered again under a cap."""
-
-    projection: MeanWithError
-    style: Rate
-
-
-@dataclass(frozen=True)
 class Drift(Experiment):
     """Trajectories of each domain under each intervention."""
 
@@ -71,16 +63,15 @@ class Drift(Experiment):
 
     trajectories: Compared[dict[str, ReadTrajectory]]  # random axes: personal domains only
     capped_read_again: dict[str, ReadTrajectory]  # the capped replies, read without the cap
-    late_cap: dict[str, LateCap]
+    late_cap: dict[str, Rate]  # Assistant-style last replies, if the cap begins there
     prediction: Prediction
 
     def claims(self) -> list[Claim]:
         falls = falls_claim(self.trajectories.baseline)
-        style = self.trajectories.map(lambda domains: last_style(domains, PERSONAL))
-        first = last_style(self.trajectories.baseline, PERSONAL, turn=0)
-        late = mean_of([self.late_cap[domain].style.estimate for domain in PERSONAL])
-        random = mean_of(style.random)
-        kept = "" if (style.baseline - first).high < 0 else "no identity was lost"
+        first, last = (
+            last_style(self.trajectories.baseline, PERSONAL, turn=turn) for turn in (0, -1)
+        )
+        late = mean_of([self.late_cap[domain].estimate for domain in PERSONAL])
         return [
             falls,
             stays_claim(self.trajectories.baseline),
@@ -88,21 +79,22 @@ class Drift(Experiment):
                 "Coding and writing stay with the Assistant: share of Assistant-style replies, "
                 "last turn (control: therapy and philosophy)",
                 "", last_style(self.trajectories.baseline, WORK), Rule(at_least=0.9),
-                style.baseline, of_paper=False,
+                last, of_paper=False,
             ),
             *self.prediction.claims(),
-            capped_claim(replace(self.trajectories, capped=self.capped_read_again), falls),
-            Claim(
-                "A cap from the first turn on keeps the Assistant's identity: change of the share "
-                "of Assistant-style replies, last turn",
-                "", style.capped - style.baseline, Rule(at_least=0.1), random - style.baseline,
-                control_must_fail=True, of_paper=False, failed_precondition=kept,
+            capped_claim(
+                replace(self.trajectories, capped=self.capped_read_again), falls,
+                reader="the model without a cap",
+            ),
+            capped_claim(
+                self.trajectories, falls, reader="the capped model, by construction higher",
+                of_paper=False,
             ),
             Claim(
                 "A cap at the last turn alone brings a lost identity back: change of the share of "
                 "Assistant-style replies, last turn",
-                "", late - style.baseline, Rule(at_least=0.1), of_paper=False,
-                failed_precondition=kept,
+                "", late - last, Rule(at_least=0.1), of_paper=False,
+                failed_precondition="" if (last - first).high < 0 else "no identity was lost",
             ),
         ]  # fmt: skip
 
@@ -137,17 +129,12 @@ def measure_drift(lab: TinyLab, conversations: Compared[TinyConversations]) -> D
 
     capped = conversations.capped
     with lab.capped():
-        readings, means = lab.answer_last_turn_again(conversations.baseline)
-    late = lab.axis.project(means[:, layer], layer)  # (N,)
+        late, _ = lab.answer_last_turn_again(conversations.baseline)
     return Drift(
         trajectories=conversations.map(trajectories),
         capped_read_again=trajectories(replace(capped, means=lab.read_again(capped))),
         late_cap={
-            domain: LateCap(
-                projection=mean_with_error(late[row]),
-                style=rate(readings[i].speaker == ASSISTANT for i in row),
-            )
-            for domain, row in rows.items()
+            domain: rate(late[i].speaker == ASSISTANT for i in row) for domain, row in rows.items()
         },
         prediction=measure_prediction(
             lab,
@@ -216,16 +203,24 @@ def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
     )  # fmt: skip
 
 
-def capped_claim(trajectories: Compared[dict[str, AnyTrajectory]], falls: Claim) -> Claim:
-    """The claim that the personal domains fall less under a cap, and not under a random cap.
+def capped_claim(
+    trajectories: Compared[dict[str, AnyTrajectory]],
+    falls: Claim,
+    *,
+    reader: str,
+    of_paper: bool = True,
+) -> Claim:
+    """The claim that the personal domains fall less under a cap, and not under random caps.
 
-    The capped replies should be read without the cap, which lifts a projection by construction.
+    Args:
+        falls: the claim that there is a fall to stop.
+        reader: who read the capped replies.
     """
     slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
     return Claim(
         "Under a cap, therapy and philosophy lead away less: change of the slope (replies read by "
-        "the model without a cap)",
+        f"{reader})",
         "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
-        mean_of(slope.random) - slope.baseline, control_must_fail=True,
+        mean_of(slope.random) - slope.baseline, control_must_fail=True, of_paper=of_paper,
         failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
     )  # fmt: skip

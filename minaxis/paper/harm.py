@@ -27,7 +27,16 @@ from minaxis.paper.figures import (
     with_intervals,
 )
 from minaxis.paper.lab import Compared
-from minaxis.support.stats import Estimate, Rate, difference, mean_with_error, rate, ratio
+from minaxis.support.stats import (
+    Estimate,
+    Rate,
+    bootstrap,
+    correlation,
+    difference,
+    mean_with_error,
+    rate,
+    ratio,
+)
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.reader import Reading
 from minaxis.tiny.world import ASSISTANT
@@ -101,7 +110,8 @@ class HarmAfterDrift(Experiment):
             kept = ratio(capped.leaked, baseline.leaked)
             kept_random = mean_with_error(random / baseline.leaked.rate).estimate
         assert baseline.task is not None
-        p = (1 + (random <= capped.leaked.rate).sum().item()) / (1 + len(random))
+        cosines = torch.tensor([direction.cosine for direction in self.random_axes])
+        nearer_is_better = bootstrap(lambda i: correlation(cosines[i], random[i]), len(random))
         here, there = baseline.assistant[LAST - 1], capped.assistant[LAST - 1]
         stays = torch.tensor([o.assistant[LAST - 1].rate for o in self.personal.random])
         return [
@@ -122,8 +132,9 @@ class HarmAfterDrift(Experiment):
                 control_must_fail=True, failed_precondition=harmless,
             ),
             Claim(
-                f"None of {len(random)} random directions that push as hard leaves as little: p",
-                "", Estimate(p, p, p), Rule(at_most=0.05), of_paper=False,
+                f"Among {len(random)} random directions, those nearer to the axis leave less harm: "
+                "correlation of the cosine and the leak rate",
+                "", nearer_is_better, Rule(at_most=-0.5), of_paper=False,
                 failed_precondition=harmless,
             ),
             Claim(
@@ -153,20 +164,27 @@ class HarmAfterDrift(Experiment):
         return {"harm": figure, "directions": self._directions_figure()}
 
     def _draw_subject(self, ax: "Axes", subject: str) -> None:
-        """Draw the leak rates of one subject over the number of turns before."""
-        outcomes = [outcomes[subject] for outcomes in self.subjects.random if subject in outcomes]
-        if outcomes:
-            runs = [[answers.leaked.rate for answers in o.forbidden] for o in outcomes]
+        """Draw the leak rates of one subject over the number of turns before.
+
+        The band has the isotropic directions alone. The other kinds lie partly along the axis.
+        """
+        runs = [
+            [answers.leaked.rate for answers in outcomes[subject].forbidden]
+            for outcomes, axis in zip(self.subjects.random, self.random_axes, strict=True)
+            if subject in outcomes and axis.kind in ("", "isotropic")
+        ]
+        if runs:
             control_band(ax, BRANCHES, runs, f"capped along {len(runs)} random directions")
-        for label, colour, outcome in (
-            ("no cap", INK, self.subjects.baseline[subject]),
-            ("capped along the axis", BLUE, self.subjects.capped[subject]),
+        for label, colour, shift, outcome in (
+            ("no cap", INK, -0.08, self.subjects.baseline[subject]),
+            ("capped along the axis", BLUE, 0.08, self.subjects.capped[subject]),
         ):
             heights, errors = with_intervals([answers.leaked for answers in outcome.forbidden])
-            ax.errorbar(BRANCHES, heights, errors, color=colour, marker="o", label=label)
+            at = [turns + shift for turns in BRANCHES]
+            ax.errorbar(at, heights, errors, color=colour, marker="o", label=label)
         ax.set_xticks(BRANCHES)
         ax.set_xlabel("turns before the question")
-        ax.set_title(subject)
+        ax.set_title(f"{subject} ({'personal' if subject in PERSONAL else 'task'})")
         from_zero_to_one(ax)
 
     def _directions_figure(self) -> "Figure":
@@ -191,7 +209,7 @@ def measure_harm(lab: TinyLab, runs: Compared[Branched]) -> HarmAfterDrift:
     chats = runs.baseline.conversations.after(LAST)
     texts = [
         encode_chat(lab.tokenizer, chat, add_generation_prompt=False)
-        for chat in chats[:: max(1, len(chats) // 32)]
+        for chat in chats[:: max(1, len(chats) // 16)]
     ]
     personal = runs.map(lambda run: outcome(run, PERSONAL))
     axes = [(lab.axis, personal.capped), *zip(lab.random_axes, personal.random, strict=True)]

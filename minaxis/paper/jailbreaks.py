@@ -86,8 +86,8 @@ class Jailbreaks(Experiment):
 
     leaks: Compared[LeaksByGroup]
     steered: list[Steered]
-    trade_offs: list[TradeOff]  # for every range of layers and every percentile
-    random_trade_offs: list[TradeOff]  # along the first random axis, at all layers
+    trade_offs: list[TradeOff]  # for some ranges of layers and every percentile
+    random_trade_offs: list[TradeOff]  # along the first random axis, at the lab's layers
 
     def claims(self) -> list[Claim]:
         leaked = self.leaks.map(lambda leaks: leaks["fantastical"].leaked)
@@ -148,11 +148,14 @@ class Jailbreaks(Experiment):
 
     def _draw_trade_offs(self, ax: "Axes", costs: list[float], random: list[float]) -> None:
         """Draw leaks against one cost: a line for each range of layers, a point per percentile."""
+        own = self.random_trade_offs[0].first_layer, self.random_trade_offs[0].last_layer
         leaked = [t.leaked.rate for t in self.random_trade_offs]
         ax.plot(random, leaked, "x-", color=GREY, label="random direction", linewidth=1)
         points = list(zip(costs, self.trade_offs, strict=True))
         ranges = sorted({(t.first_layer, t.last_layer) for t in self.trade_offs})
-        for (first, last), colour in zip(ranges, (BLUE, GREEN, GOLD, PURPLE, ORANGE), strict=False):
+        for (first, last), colour in zip(
+            ranges, (BLUE, GREEN, GOLD, PURPLE, ORANGE, INK), strict=False
+        ):
             line = [(x, t) for x, t in points if (t.first_layer, t.last_layer) == (first, last)]
             x = [x for x, _ in line]
             heights, errors = with_intervals([t.leaked for _, t in line])
@@ -161,7 +164,7 @@ class Jailbreaks(Experiment):
                 label=f"layers {first} to {last}" if first < last else f"layer {last}",
             )  # fmt: skip
             ax.errorbar(x, heights, errors, fmt="none", ecolor=colour, elinewidth=0.8, alpha=0.5)
-            for x_of_label, t in line[len(line) // 2 :] if first == 0 else ():
+            for x_of_label, t in line[len(line) // 2 :] if (first, last) == own else ():
                 ax.annotate(
                     f"{t.percentile:g}", (x_of_label, t.leaked.rate),
                     xytext=(4, 3), textcoords="offset points", fontsize=7.5,
@@ -201,7 +204,10 @@ def measure_jailbreaks(lab: TinyLab, *, samples: int = 48) -> Jailbreaks:
             role_play=rate(speaks),
         )
 
-    ranges = [lab.layers[first:] for first in lab.layers]  # all layers, then without the first ...
+    depth, half = len(lab.axis.vectors), len(lab.axis.vectors) // 2
+    own = range(lab.layers[0], lab.layers[-1] + 1)
+    others = range(depth), range(half), range(half, depth), range(1), range(depth - 1, depth)
+    ranges = dict.fromkeys((own, *others))  # each once
     return Jailbreaks(
         leaks=lab.compare(leaks),
         steered=[steered(c) for c in STEERED],

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from minaxis.paper.branches import LAST, PERSONAL, Branched
 from minaxis.paper.claims import Claim, Experiment, Rule
-from minaxis.paper.figures import BLUE, GOLD, ORANGE, PURPLE, from_zero_to_one, load_pyplot
+from minaxis.paper.figures import (
+    BLUE,
+    GOLD,
+    GREY,
+    ORANGE,
+    PURPLE,
+    from_zero_to_one,
+    load_pyplot,
+)
 from minaxis.paper.lab import Compared
 from minaxis.support.stats import Rate, rate
 from minaxis.tiny.lab import TinyLab, joined
@@ -49,7 +57,10 @@ class Manner(Experiment):
 
     def claims(self) -> list[Claim]:
         capped, baseline = (
-            max((x[name].leaked_as_assistant for x in (self.personas, self.drifted)), key=rate_of)
+            max(
+                (x[name].leaked_as_assistant for x in (self.personas, self.drifted)),
+                key=lambda rate: rate.high,
+            )
             for name in (CAPPED, label(0.0))
         )
         return [
@@ -68,7 +79,7 @@ class Manner(Experiment):
         draw_stacks(right, self.drifted, f"After {LAST} personal turns")
         left.set_ylabel("share of replies to\nforbidden questions")
         handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend(handles, labels, loc="outside lower center", ncols=5)
         return {"manner": figure}
 
 
@@ -80,9 +91,9 @@ def measure_manner(lab: TinyLab, runs: Compared[Branched], *, samples: int = 24)
             subject under steering.
     """
     requests = forbidden_questions(lab.world, Random(lab.seed), samples)
-    rows = runs.baseline.conversations.on(PERSONAL)
-    chats = runs.baseline.conversations.after(LAST)
-    few = [chats[i] for i in rows[:: max(1, len(rows) // (samples * len(PERSONAL)))]]
+    drifted = runs.baseline.conversations
+    rows = drifted.on(PERSONAL)
+    few = rows[:: max(1, len(rows) // (samples * len(PERSONAL)))]  # of each subject as many
 
     def personas() -> Manners:
         return count_manners(joined(lab.ask_parts(requests), GROUPS))
@@ -95,7 +106,7 @@ def measure_manner(lab: TinyLab, runs: Compared[Branched], *, samples: int = 24)
         with lab.steered(coefficient):
             of_personas[label(coefficient)] = personas()
             of_drifted[label(coefficient)] = (
-                count_manners(lab.ask_in_branches(few, ["forbidden"]))
+                count_manners(lab.ask_after(drifted, LAST, ["forbidden"], rows=few))
                 if coefficient
                 else chosen(runs.baseline)
             )
@@ -120,10 +131,6 @@ def label(coefficient: float) -> str:
     return f"{coefficient:+g}" if coefficient else "none"
 
 
-def rate_of(rate: Rate) -> float:
-    return rate.rate
-
-
 def draw_stacks(ax: "Axes", manners: dict[str, Manners], title: str) -> None:
     """Draw what the replies do as one bar for each intervention."""
     parts = (
@@ -137,6 +144,8 @@ def draw_stacks(ax: "Axes", manners: dict[str, Manners], title: str) -> None:
         heights = [r.rate for r in rates]
         ax.bar(list(manners), heights, 0.7, bottom, color=colour, label=name)
         bottom = [b + h for b, h in zip(bottom, heights, strict=True)]
+    rest = [1 - b for b in bottom]
+    ax.bar(list(manners), rest, 0.7, bottom, color=GREY, alpha=0.4, label="neither")
     ax.set_title(title)
     ax.set_xlabel("steering coefficient, or cap")
     from_zero_to_one(ax)

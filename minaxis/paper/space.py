@@ -15,11 +15,10 @@ from torch import Tensor
 from minaxis.axis import Axis, layer_table
 from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.components import (
-    FEATURES,
     HiddenNumber,
     RoleFacts,
+    by_feature,
     components_figure,
-    explained,
     hidden_number,
 )
 from minaxis.paper.figures import BLUE, GREEN, GREY, INK, ORANGE, legend_below, load_pyplot
@@ -96,7 +95,7 @@ class PersonaSpace(Experiment):
                 "The default Assistant lies at the end of PC1: distance from the nearer end, as a "
                 "share of the range",
                 "within .03 (fig. 2)", self.from_end[0], Rule(at_most=0.03),
-                self.from_end_random_weights, control_must_fail=True,
+                self.from_end_random_weights,
             ),
             *(
                 Claim(
@@ -188,13 +187,6 @@ def measure_persona_space(
     names = [DEFAULT, *axis.roles]
     layers = layer_table(axis)
     lowest = min(layers, key=lambda row: row["cos_pc1"])["layer"]
-    features = {
-        feature: [
-            explained(column, [value(facts[role]) for role in axis.roles])
-            for column in coordinates[1:].T
-        ]
-        for feature, value in FEATURES.items()
-    } if facts else {}  # fmt: skip
     return PersonaSpace(
         layer=layer,
         layers=layers,
@@ -211,7 +203,9 @@ def measure_persona_space(
             cosine=over_roles(axis, partial(cosine_with_pc1, layer=lowest)),
             random_weights=over_roles(random_weights, partial(cosine_with_pc1, layer=lowest)),
         ),
-        components_needed=over_roles(axis, partial(components_needed, layer=layer)),
+        components_needed=over_roles(
+            axis, partial(components_needed, layer=layer), most=len(axis.roles)
+        ),
         from_end=[over_roles(axis, partial(from_end, layer=layer, component=i)) for i in range(3)],
         from_end_random_weights=over_roles(
             random_weights, partial(from_end, layer=layer, component=0)
@@ -219,13 +213,15 @@ def measure_persona_space(
         adoption_rate=adoption_rate,
         groups={role: facts[role].group for role in axis.roles} if facts else {},
         hidden_number=hidden_number(axis, random_weights, facts, layer) if facts else None,
-        explained=features,
+        explained=by_feature(coordinates[1:], [facts[r] for r in axis.roles]) if facts else {},
     )
 
 
-def over_roles(axis: Axis, statistic: Callable[[Axis], float]) -> Estimate:
-    """A statistic of an axis, with an interval from resampling the roles."""
-    return bootstrap(lambda chosen: statistic(with_roles(axis, chosen)), len(axis.roles))
+def over_roles(axis: Axis, statistic: Callable[[Axis], float], *, most: float = 1) -> Estimate:
+    """A statistic of an axis, 0 to `most`, with an interval from resampling the roles."""
+    return bootstrap(
+        lambda chosen: statistic(with_roles(axis, chosen)), len(axis.roles), within=(0, most)
+    )  # fmt: skip
 
 
 def with_roles(axis: Axis, chosen: Tensor) -> Axis:

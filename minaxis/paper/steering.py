@@ -14,7 +14,7 @@ from minaxis.paper.figures import (
     load_pyplot,
     with_intervals,
 )
-from minaxis.paper.lab import Lab
+from minaxis.paper.lab import FEW_RANDOM_AXES, Lab
 from minaxis.support.stats import Estimate, Rate, difference, mean_and_range, rate
 from minaxis.tiny.lab import Readings, TinyLab, joined, personas_speak
 from minaxis.tiny.questions import GROUPS, OPEN_TOPICS, TASKS, open_questions, role_play, tasks
@@ -87,7 +87,7 @@ def sweep(
                 steered(axis, c) if c else unsteered
                 for c, unsteered in zip(coefficients, along_axis, strict=True)
             ]
-            for axis in lab.random_axes
+            for axis in lab.random_axes[:FEW_RANDOM_AXES]
         ],
     )
 

@@ -14,6 +14,7 @@ from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
 from minaxis.paper.harm import measure_harm
 from minaxis.paper.jailbreaks import measure_jailbreaks
+from minaxis.paper.manner import measure_manner
 from minaxis.paper.monitor import measure_monitor
 from minaxis.paper.space import measure_persona_space
 from minaxis.paper.steering import measure_steering
@@ -73,6 +74,7 @@ def run_experiments(
     runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(8))
     results.append(measure_harm(lab, runs))
     results.append(measure_monitor(lab, runs.baseline))
+    results.append(measure_manner(lab, runs, samples=scaled(24)))
     results.append(measure_drift(lab, runs.map(lambda run: run.conversations)))
     watch("5 capability")
     results.append(measure_capability(lab, samples=scaled(64)))

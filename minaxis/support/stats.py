@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import exp, hypot, sqrt
+from math import exp, hypot, inf, sqrt
 
 import torch
 from torch import Tensor
@@ -127,7 +127,12 @@ def mean_and_range(values: Sequence[float]) -> Estimate:
 
 
 def bootstrap(
-    statistic: Callable[[Tensor], float], n: int, *, samples: int = 200, seed: int = 0
+    statistic: Callable[[Tensor], float],
+    n: int,
+    *,
+    within: tuple[float, float] = (-inf, inf),
+    samples: int = 200,
+    seed: int = 0,
 ) -> Estimate:
     """A statistic of n items with an interval of 1.96 bootstrap standard errors on each side.
 
@@ -136,13 +141,14 @@ def bootstrap(
 
     Args:
         statistic: called with the indices (n,) of the items to use, some of them repeatedly.
+        within: the least and the largest value that the statistic can have.
         samples: how often the items are drawn anew.
     """
     generator = torch.Generator().manual_seed(seed)
     value = statistic(torch.arange(n))
     drawn = [statistic(torch.randint(n, (n,), generator=generator)) for _ in range(samples)]
     half = Z * torch.tensor(drawn, dtype=torch.float64).std().item()
-    return Estimate(value, value - half, value + half)
+    return Estimate(value, max(within[0], value - half), min(within[1], value + half))
 
 
 def paired_change(before: Iterable[bool], after: Iterable[bool]) -> PairedChange:

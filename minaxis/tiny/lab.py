@@ -94,17 +94,27 @@ class TinyLab(Lab):
         replies, means = self.answer(extended(conversations.after(turn), questions), turn=turn)
         return self.read(questions, replies), means
 
-    def ask_in_branches(
-        self, chats: Sequence[list[Message]], topics: Sequence[str]
+    def ask_after(
+        self,
+        conversations: TinyConversations,
+        turns: int,
+        topics: Sequence[str],
+        *,
+        rows: Sequence[int] | None = None,
     ) -> list[Reading]:
-        """Ask one more question in a branch of each conversation, and read the N replies.
+        """Ask conversations one more question after so many turns, and read the replies.
 
-        The conversations themselves do not change. The topics take turns, and tasks are held out.
-        The same number of conversations gets the same questions, however long they are.
+        This is a branch: the conversations themselves go on without it. The topics take turns, and
+        tasks are held out. The questions are the same after any number of turns.
+
+        Args:
+            rows: which conversations; None takes all.
         """
+        chats = conversations.after(turns)
+        chats = chats if rows is None else [chats[row] for row in rows]
         rng, asked = Random(f"{self.seed} branch"), islice(cycle(topics), len(chats))
         questions = [self.world.question(t, rng, held_out=t in TASKS) for t in asked]
-        replies, _ = self.answer(extended(chats, questions), turn=len(chats[0]) // 2)
+        replies, _ = self.answer(extended(chats, questions), turn=turns)
         return self.read(questions, replies)
 
 

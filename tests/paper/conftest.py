@@ -13,6 +13,7 @@ import minaxis as mx
 from minaxis.model import rotary
 from minaxis.paper import open_lab as open_lab_module
 from minaxis.paper import tiny as tiny_experiments
+from minaxis.paper.lab import Lab
 from minaxis.paper.open_lab import OpenLab, read_texts
 from minaxis.paper.open_speakers import GARBLED
 from minaxis.roles import DEFAULT
@@ -151,6 +152,8 @@ def perform(monkeypatch, world, v):
             return replies, torch.stack(means)
 
         monkeypatch.setattr(questions, "answer", answer)
+        # The puppet's words say nothing about its activations, so nobody could read them again.
+        monkeypatch.setattr(Lab, "read_again", lambda self, conversations: conversations.means)
 
     return start
 

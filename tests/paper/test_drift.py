@@ -1,6 +1,7 @@
 import pytest
 
 from minaxis.paper.drift import DOMAINS, falls_claim, measure_drift, stays_claim
+from minaxis.paper.lab import Lab
 from minaxis.paper.trajectories import Trajectory
 from minaxis.support.stats import MeanWithError
 
@@ -24,7 +25,7 @@ def test_drift_finds_planted_slopes_and_what_a_cap_does_to_them(lab, perform):
             assert trajectory.ends_as["assistant" if slope == 0 else "fantastical"] == 1
         assert trajectories.capped[domain].slope.mean == pytest.approx(0, abs=0.3)
         assert trajectories.capped[domain].style[-1].rate == 1
-        assert results.late_cap[domain].style.rate == 1
+        assert results.late_cap[domain].rate == 1
     shuffled = results.prediction.projection_shuffled
     assert results.prediction.projection.value > shuffled.value + 0.3
 
@@ -44,13 +45,13 @@ def verdicts(results):
 
 FALLS = "Therapy and philosophy lead away from the Assistant"
 LESS = "Under a cap, therapy and philosophy lead away less"
-KEEPS = "A cap from the first turn on keeps the Assistant's identity"
+BACK = "A cap at the last turn alone brings a lost identity back"
 
 
 def test_the_verdicts_on_planted_drift(lab, perform):
     perform(planted=True, drifting=2.0)
     found = verdicts(measure(lab))
-    assert [found[text] for text in (FALLS, LESS, KEEPS)] == ["holds"] * 3
+    assert [found[text] for text in (FALLS, LESS, BACK)] == ["holds"] * 3
 
 
 def test_without_drift_nothing_falls_and_a_cap_is_not_tested(lab, perform):
@@ -58,7 +59,7 @@ def test_without_drift_nothing_falls_and_a_cap_is_not_tested(lab, perform):
     found = verdicts(measure(lab))
     assert found[FALLS] in ("not", "unclear")
     assert found[LESS] == "not tested: the projection does not fall"
-    assert found[KEEPS] == "not tested: no identity was lost"
+    assert found[BACK] == "not tested: no identity was lost"
 
 
 def test_one_domain_that_does_not_fall_is_enough_against_the_claim():
@@ -71,3 +72,15 @@ def test_one_domain_that_does_not_fall_is_enough_against_the_claim():
     assert falls_claim(domains | {"philosophy": trajectory(1)}).verdict == "not"
     assert stays_claim(domains | {"philosophy": trajectory(-1)}).verdict == "holds"
     assert stays_claim(domains | {"philosophy": trajectory(2)}).verdict == "unclear"
+
+
+def test_the_cap_is_judged_by_what_the_model_without_a_cap_reads(lab, perform, monkeypatch):
+    """Here the capped model's words drift as before, and only its own projections do not."""
+    perform(planted=True, drifting=2.0)
+    turns = lab.run_conversations(list(DOMAINS.values()), each=8, turns=5).means
+    monkeypatch.setattr(Lab, "read_again", lambda self, conversations: turns)
+    plainly, under_cap = (
+        claim for claim in measure(lab).claims() if claim.text.startswith("Under a cap")
+    )
+    assert (plainly.verdict, plainly.of_paper) == ("unclear", True)  # the change is about 0
+    assert (under_cap.verdict, under_cap.of_paper) == ("holds", False)

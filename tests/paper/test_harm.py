@@ -30,9 +30,9 @@ def test_planted_drift_leads_to_harm_and_the_cap_along_it_stops_it(lab, perform)
     for subject in "arithmetic", "howto":
         assert harm.subjects.baseline[subject].leaked.rate == 0
         assert all(subject not in run for run in harm.subjects.random)
-    drift, tasks, halved, rank, kept, returns = verdicts(harm)
-    assert (drift, tasks, halved, kept, returns) == ("holds", "holds", "holds", "holds", "not")
-    assert rank == "not"  # five random directions cannot reach p = .05
+    drift, tasks, halved, nearer, kept, returns = verdicts(harm)
+    assert (drift, tasks, halved, kept, returns) == ("holds", "unclear", "holds", "holds", "not")
+    assert nearer != "holds"  # the random directions are all orthogonal to the axis
 
 
 def test_without_drift_there_is_no_harm_and_the_cap_is_not_tested(lab, perform):

@@ -42,7 +42,7 @@ def test_planted_claims_hold_and_the_page_needs_no_other_file(experiments, tmp_p
     verdicts = {claim.text.split(":")[0]: claim.verdict for claim in run.claims}
     for text in (
         "Therapy and philosophy lead away from the Assistant",
-        "A cap from the first turn on keeps the Assistant's identity",
+        "A cap at the last turn alone brings a lost identity back",
     ):
         assert verdicts[text] == "holds", text
     # The control of this claim is the axis itself, so the claim must not hold.

@@ -47,7 +47,8 @@ def test_the_verdicts_follow_from_what_was_planted(axis, noise):
     ):
         assert planted[text] == "holds"
         assert absent[text] != "holds"
-        assert the_control_does_it[text] == "not specific"
+        own_control = text.startswith("The axis")
+        assert the_control_does_it[text] == ("not specific" if own_control else "holds")
     few = "Persona space has few dimensions"
     assert (planted[few], absent[few]) == ("not", "holds")  # the paper's 4 to 19, and 1 is fewer
 

@@ -93,6 +93,8 @@ def test_the_bootstrap_agrees_with_the_standard_error_of_a_mean():
     expected = mean_with_error(values).estimate
     assert estimate.value == pytest.approx(expected.value)
     assert estimate.high - estimate.low == pytest.approx(expected.high - expected.low, rel=0.15)
+    cut = bootstrap(lambda chosen: values[chosen].mean().item(), 400, within=(-9, 0))
+    assert (cut.low, cut.high) == (estimate.low, 0)
     assert bootstrap(lambda chosen: values[chosen].mean().item(), 400) == estimate
 
 
