@@ -14,7 +14,8 @@ function that measures them. A claim has the paper's number, our number, the con
 the rule by which the claim holds. An open model has no exact reader, so some experiments have a
 file of their own:
 
-    open_steering.py, open_drift.py, open_secrets.py (for jailbreaks), open_capability.py
+    open_space.py, open_steering.py, open_drift.py, open_personas.py (for jailbreaks; what it asks
+    for is in open_forbidden.py), open_capability.py
 
 What they share:
 
@@ -22,6 +23,7 @@ What they share:
     open_model.py    runs all experiments that apply to an open model
     lab.py           a model, its axis and the interventions; ../tiny/lab.py adds the exact reader
     open_lab.py      the lab of an open model: replies are judged by likelihood and by simple rules
+    open_speakers.py who speaks in a reply: a forced choice by likelihood
     components.py    what the principal components are about
     controls.py      the two controls
     claims.py        what an experiment returns
