@@ -37,12 +37,9 @@ class OpenDrift(Experiment):
             falls,
             stays_claim(self.read_plainly.baseline),
             *self.prediction.claims(),
-            capped_claim(self.read_plainly, falls, reader="the model without a cap"),
-            capped_claim(
-                self.read_under_cap, falls, reader="the capped model, by construction higher",
-                of_paper=False,
-            ),
-        ]  # fmt: skip
+            capped_claim(self.read_plainly, falls, read_plainly=True),
+            capped_claim(self.read_under_cap, falls, read_plainly=False),
+        ]
 
     def figures(self) -> dict[str, "Figure"]:
         figure, _ = trajectory_figure(
@@ -61,23 +58,31 @@ def measure_open_drift(lab: OpenLab, *, each: int = 16, turns: int = 8) -> OpenD
         each: number of scripts of each domain, at most 16.
         turns: number of turns, at most 8.
     """
-    scripts_of = read_texts()["scripts"]  # domain -> scripts, each the messages of one user
-    scripts = [script for domain in scripts_of.values() for script in domain[:each]]
+    # Domain -> scripts, each the messages of one user.
+    scripts_of = {domain: s[:each] for domain, s in read_texts()["scripts"].items()}
+    scripts = [script for domain in scripts_of.values() for script in domain]
     user_messages = [[script[turn] for script in scripts] for turn in range(turns)]
     layer = lab.layers[-1]
     conversations = lab.compare(lambda: lab.converse(user_messages), random_axes=1)
 
     def trajectories(conversations: Conversations) -> dict[str, Trajectory]:
-        projections = conversations.projections(lab.axis, layer)  # (N, turns)
-        return {
-            domain: trajectory(projections[i * each : (i + 1) * each])
-            for i, domain in enumerate(scripts_of)
-        }
+        parts = conversations.projections(lab.axis, layer).split(
+            [len(domain) for domain in scripts_of.values()]
+        )  # for each domain (n, turns)
+        return dict(zip(scripts_of, map(trajectory, parts), strict=True))
 
-    plainly = conversations.map(lambda c: replace(c, means=lab.read_again(c)))
-    projections = plainly.baseline.projections(lab.axis, layer)
+    def read_again(conversations: Conversations) -> Conversations:
+        return replace(conversations, means=lab.read_again(conversations))
+
+    plainly = Compared(
+        conversations.baseline,
+        read_again(conversations.capped),
+        [read_again(random) for random in conversations.random],
+    )
     return OpenDrift(
         read_under_cap=conversations.map(trajectories),
         read_plainly=plainly.map(trajectories),
-        prediction=measure_prediction(lab, user_messages, projections),
+        prediction=measure_prediction(
+            lab, user_messages, conversations.baseline.projections(lab.axis, layer)
+        ),
     )

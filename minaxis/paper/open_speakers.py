@@ -56,17 +56,16 @@ class ForcedChoice:
 
     def contrasts(self, role: str) -> list[str]:
         """Six other roles, spread evenly over the list: for nearly every role the same ones."""
-        names = [name for name in self.prompts if name != DEFAULT]
-        chosen = [names[(2 * i + 1) * len(names) // (2 * CONTRASTS)] for i in range(CONTRASTS)]
-        spare = names[0] if role != names[0] else names[-1]
-        return [spare if name == role else name for name in chosen]
+        names, count = [name for name in self.prompts if name != DEFAULT], CONTRASTS + 1
+        spread = dict.fromkeys(names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count))
+        return [name for name in spread if name != role][: len(spread) - 1]
 
     def speakers(self, requests: Sequence[Request], replies: Sequence[str]) -> list[str]:
         """For each reply a role's name, DEFAULT or GARBLED."""
         ids = [self.tokenizer.encode(reply) for reply in replies]
         names = [[r.role, DEFAULT, *self.contrasts(r.role)] for r in requests]
         columns = []
-        for column in range(2 + CONTRASTS):
+        for column in range(len(names[0])):
             # The role itself speaks under the prompt that was given, which need not be its first.
             systems = [
                 self.prompts[name[column]] if column else request.system

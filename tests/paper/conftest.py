@@ -11,6 +11,7 @@ import torch
 
 import minaxis as mx
 from minaxis.model import rotary
+from minaxis.paper import open_lab as open_lab_module
 from minaxis.paper import tiny as tiny_experiments
 from minaxis.paper.lab import Lab
 from minaxis.paper.open_lab import OpenLab, read_texts
@@ -157,12 +158,15 @@ def perform(monkeypatch, world, v):
     return start
 
 
+OPEN_ROLES = ("pirate", "gull", "hermit", "witch")
+
+
 class PuppetJudge:
     """Who speaks: the Assistant says so, a role says "Arr", and everything else is garbled."""
 
     def speakers(self, requests, replies):
         return [
-            DEFAULT if "assistant" in reply else request.role if "Arr" in reply else GARBLED
+            request.role if "Arr" in reply else DEFAULT if "assistant" in reply else GARBLED
             for request, reply in zip(requests, replies, strict=True)
         ]
 
@@ -171,22 +175,28 @@ class PuppetJudge:
 def open_lab(puppet, tokenizer, axis, random_axes):
     return OpenLab(
         model=puppet, tokenizer=tokenizer, axis=axis, random_axes=random_axes,
-        roles={"pirate": ["You are a pirate."], "gull": ["You are a gull."]}, judge=PuppetJudge(),
+        roles={name: [f"You are a {name}."] for name in OPEN_ROLES}, judge=PuppetJudge(),
     )  # fmt: skip
 
 
 @pytest.fixture
 def perform_open(monkeypatch, v):
-    """A function that lets the puppet answer like an open model.
+    """A function that lets the puppet answer like an open model. The experiments get few texts.
 
     planted: it keeps secrets, and says what it is, only near the Assistant's end of v. Personas and
     requests for role-play lead to the other end.
     drifting: how far each turn of therapy or philosophy leads away.
     """
     texts = read_texts()
+    for name in "identity", "checked":
+        texts[name] = texts[name][:8]
+    for half in "development", "held-out":
+        texts["secret"][half]["words"] = texts["secret"][half]["words"][:2]
+    texts["scripts"] = {domain: s[:5] for domain, s in texts["scripts"].items()}
+    monkeypatch.setattr(open_lab_module, "read_json", lambda _: texts)
     halves = [texts["secret"][half] for half in ("development", "held-out")]
     personas = [persona for half in halves for persona in half["personas"]]
-    personas += ["You are a pirate.", "You are a gull."]
+    personas += [f"You are a {name}." for name in OPEN_ROLES]
 
     def start(*, planted, drifting=0.0):
         def place(messages):

@@ -12,7 +12,7 @@ def test_open_capability_finds_a_planted_loss_and_no_loss_without_it(
     perform_open(planted=False)
     results = measure_open_capability(open_lab, [[1, 2, 3]], [[4, 5]])
     # The puppet answers Paris to every question.
-    assert results.rates.baseline[ACCURACY].rate == pytest.approx(1 / 96)
+    assert results.rates.baseline[ACCURACY].rate == pytest.approx(1 / 8)
     assert results.rates.capped[ACCURACY].difference == 0
     ratio = results.perplexity_ratio
     assert ratio.low <= ratio.value <= ratio.high

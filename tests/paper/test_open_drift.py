@@ -9,7 +9,7 @@ def test_drift_finds_the_planted_slope_and_reads_the_capped_replies_without_the_
     open_lab, perform_open, drifting
 ):
     perform_open(planted=True, drifting=drifting)
-    results = measure_open_drift(open_lab, each=6)
+    results = measure_open_drift(open_lab)
     for domain in DOMAINS:
         slope = -drifting if domain in ("therapy", "philosophy") else 0
         for of in results.read_under_cap, results.read_plainly:

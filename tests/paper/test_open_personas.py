@@ -1,21 +1,16 @@
 import pytest
 import torch
 
-from minaxis.paper import open_personas
-from minaxis.paper.open_personas import (
-    DEVELOPMENT,
-    HELD_OUT,
-    LEAK_MARGIN,
-    measure_personas,
-    persona_effect,
-)
+from minaxis.paper import open_forbidden
+from minaxis.paper.open_forbidden import DEVELOPMENT, HELD_OUT
+from minaxis.paper.open_personas import measure_personas, persona_effect
 
 
 @pytest.fixture
 def margins(monkeypatch):
     """The likelihoods of a puppet are noise. Here nothing is more likely than anything else."""
     monkeypatch.setattr(
-        open_personas, "response_logprob", lambda _, prompts, __: torch.zeros(len(prompts))
+        open_forbidden, "response_logprob", lambda _, prompts, __: torch.zeros(len(prompts))
     )
 
 
@@ -26,12 +21,12 @@ def test_the_cap_is_tested_only_where_a_persona_has_an_effect(
     perform_open(planted=planted)
     leaks, margin, role_play = measure_personas(open_lab).effects
     for effect in leaks, role_play:
-        assert effect.development.plain.value == effect.held_out.plain.value == 0
+        assert effect.development.no_persona.value == effect.held_out.no_persona.value == 0
         assert effect.development.persona.value == effect.held_out.persona.value == planted
         assert effect.capped.value == -planted
         assert effect.random == ([0] * 5 if planted else [])
         raised, lowered = (claim.verdict for claim in effect.claims())
-        assert raised == ("holds" if planted else "not")
+        assert (raised == "holds") == planted
         assert lowered.startswith("holds" if planted else "not tested: on the development half")
     assert margin.failed
     assert margin.random == []
@@ -45,10 +40,17 @@ def test_a_margin_is_paired_and_only_its_development_half_opens_the_test(open_la
         (HELD_OUT, True): torch.tensor([-0.5, 0.5, 1.5]),
     }
 
+    class Margins:
+        measured = "margin"
+
+        def ask(self, half, persona):
+            return margins[half, persona]
+
+        def read(self, half, answers):
+            return answers
+
     def effect():
-        return persona_effect(
-            open_lab, LEAK_MARGIN, lambda *which: margins[which], lambda _, values: values, 2
-        )
+        return persona_effect(open_lab, Margins(), random_axes=2)
 
     measured = effect()
     assert measured.development.effect.value == pytest.approx(0.5)

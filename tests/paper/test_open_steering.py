@@ -14,8 +14,8 @@ def test_steering_changes_who_speaks_only_along_a_planted_axis(
     perform_open(planted=planted)
     results = measure_open_steering(open_lab, repeats=1)
     assert results.away.baseline[SAYS_ASSISTANT].rate == 1
-    assert results.away.baseline[SAYS_ASSISTANT].n == 16
-    assert results.away.baseline[ACCURACY].n == 96
+    assert results.away.baseline[SAYS_ASSISTANT].n == 8
+    assert results.away.baseline[ACCURACY].n == 8
     assert results.away.capped[SAYS_ASSISTANT].difference == -planted
     assert results.toward.baseline[IN_ROLE].rate == planted
     assert results.toward.capped[AS_ASSISTANT].difference == planted
