@@ -13,7 +13,7 @@ from torch import Tensor
 
 from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import from_zero_to_one, with_intervals
-from minaxis.paper.lab import Compared
+from minaxis.paper.lab import FEW_RANDOM_AXES, Compared
 from minaxis.paper.prediction import Prediction, measure_prediction
 from minaxis.paper.trajectories import (
     AnyTrajectory,
@@ -71,6 +71,7 @@ class Drift(Experiment):
         first, last = (
             last_style(self.trajectories.baseline, PERSONAL, turn=turn) for turn in (0, -1)
         )
+        read_plainly = replace(self.trajectories, capped=self.capped_read_again)
         late = mean_of([self.late_cap[domain].estimate for domain in PERSONAL])
         return [
             falls,
@@ -82,14 +83,8 @@ class Drift(Experiment):
                 last, of_paper=False,
             ),
             *self.prediction.claims(),
-            capped_claim(
-                replace(self.trajectories, capped=self.capped_read_again), falls,
-                reader="the model without a cap",
-            ),
-            capped_claim(
-                self.trajectories, falls, reader="the capped model, by construction higher",
-                of_paper=False,
-            ),
+            capped_claim(read_plainly, falls, read_plainly=True),
+            capped_claim(self.trajectories, falls, read_plainly=False),
             Claim(
                 "A cap at the last turn alone brings a lost identity back: change of the share of "
                 "Assistant-style replies, last turn",
@@ -114,7 +109,12 @@ class Drift(Experiment):
 
 
 def measure_drift(lab: TinyLab, conversations: Compared[TinyConversations]) -> Drift:
-    """Read conversations in each domain, and their projections at the last layer."""
+    """Read conversations in each domain, and their projections at the last layer.
+
+    Args:
+        conversations: those of the first random axes are used.
+    """
+    conversations = replace(conversations, random=conversations.random[:FEW_RANDOM_AXES])
     layer = len(lab.axis.vectors) - 1
     rows = {domain: conversations.baseline.on([topic]) for domain, topic in DOMAINS.items()}
 
@@ -204,23 +204,23 @@ def stays_claim(baseline: Mapping[str, Trajectory]) -> Claim:
 
 
 def capped_claim(
-    trajectories: Compared[dict[str, AnyTrajectory]],
-    falls: Claim,
-    *,
-    reader: str,
-    of_paper: bool = True,
+    trajectories: Compared[dict[str, AnyTrajectory]], falls: Claim, *, read_plainly: bool
 ) -> Claim:
     """The claim that the personal domains fall less under a cap, and not under random caps.
 
     Args:
         falls: the claim that there is a fall to stop.
-        reader: who read the capped replies.
+        read_plainly: did the model without a cap read the capped replies? Only then does the claim
+            say something about behaviour.
     """
     slope = trajectories.map(lambda domains: mean_slope(domains, PERSONAL))
     return Claim(
         "Under a cap, therapy and philosophy lead away less: change of the slope (replies read by "
-        f"{reader})",
+        "the model without a cap)"
+        if read_plainly
+        else "Under a cap, the projection falls less: change of the slope (read under the cap, "
+        "which lifts it by construction)",
         "(sec. 5)", slope.capped - slope.baseline, Rule(at_least=0),
-        mean_of(slope.random) - slope.baseline, control_must_fail=True, of_paper=of_paper,
+        mean_of(slope.random) - slope.baseline, control_must_fail=True, of_paper=read_plainly,
         failed_precondition="" if falls.verdict == "holds" else "the projection does not fall",
     )  # fmt: skip

@@ -37,12 +37,9 @@ class OpenDrift(Experiment):
             falls,
             stays_claim(self.read_plainly.baseline),
             *self.prediction.claims(),
-            capped_claim(self.read_plainly, falls, reader="the model without a cap"),
-            capped_claim(
-                self.read_under_cap, falls, reader="the capped model, by construction higher",
-                of_paper=False,
-            ),
-        ]  # fmt: skip
+            capped_claim(self.read_plainly, falls, read_plainly=True),
+            capped_claim(self.read_under_cap, falls, read_plainly=False),
+        ]
 
     def figures(self) -> dict[str, "Figure"]:
         figure, _ = trajectory_figure(
