@@ -1,7 +1,10 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
 from minaxis import Rollouts, SamplingParams, collect, judge
+from minaxis.fast.install import install
 from minaxis.judging import response_logprob
 from minaxis.rollouts import prompt_ids
 
@@ -53,3 +56,16 @@ def test_one_neutral_prompt_is_not_enough_to_calibrate_on(tiny, tokenizer):
     rollouts = collect(tiny, tokenizer, roles, QUESTIONS, SamplingParams(max_new_tokens=5))
     with pytest.raises(ValueError, match="there is only one"):
         judge(tiny, tokenizer, rollouts)
+
+
+@pytest.mark.parametrize("same_reply", [True, False])
+def test_a_shared_prefix_is_read_once_and_changes_no_log_probability(tiny, same_reply):
+    """If the replies begin alike, too, the shared prefix would hide tokens that count."""
+    prompts = [[*range(1, 41), question] for question in (50, 51, 52, 53)]
+    replies = [[7, 8, 9, 10 if same_reply else 10 + i] for i in range(4)]
+    if same_reply:
+        prompts = [prompts[0]] * 4
+    plain = response_logprob(tiny, prompts, replies)
+    fast = deepcopy(tiny)
+    install(fast)
+    torch.testing.assert_close(response_logprob(fast, prompts, replies), plain)

@@ -44,8 +44,9 @@ def with_random_axes(
 ) -> AnyLab:
     """The lab with random axes that are as long as its axis, and push as hard, at each layer.
 
-    The kinds take turns, so the first three axes are one of each kind. A cap along such an axis has
-    one floor a layer, whatever percentile it is asked for.
+    The isotropic ones come first, so experiments with few random axes have these: the others are
+    often near the axis itself. A cap along such an axis has one floor a layer, whatever percentile
+    it is asked for.
 
     Args:
         rollouts: the rollouts that the axis was fitted on.
@@ -55,9 +56,9 @@ def with_random_axes(
     drawn = random_directions(axis, rollouts, -(-count // len(KINDS)), generator)
     reference = calibration_texts(lab.tokenizer, rollouts, Random(lab.seed), texts)
     pushes, random = push_under_cap(lab, axis, reference), []
-    for i in range(count):
-        kind = KINDS[i % len(KINDS)]
-        vectors = drawn[kind][i // len(KINDS)]  # (L, D)
+    next_of = {kind: iter(vectors) for kind, vectors in drawn.items()}
+    for kind in sorted((KINDS[i % len(KINDS)] for i in range(count)), key=KINDS.index):
+        vectors = next(next_of[kind])  # (L, D)
         vectors *= axis.vectors.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)
         random.append(replace(axis, vectors=vectors, meta=axis.meta | {"kind": kind}))
         floors = matched_floors(lab.model, random[-1], reference, pushes)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import from_zero_to_one, with_intervals
-from minaxis.paper.lab import Compared
+from minaxis.paper.lab import FEW_RANDOM_AXES, Compared
 from minaxis.paper.prediction import Prediction, measure_prediction
 from minaxis.paper.trajectories import (
     AnyTrajectory,
@@ -109,7 +109,12 @@ class Drift(Experiment):
 
 
 def measure_drift(lab: TinyLab, conversations: Compared[TinyConversations]) -> Drift:
-    """Read conversations in each domain, and their projections at the last layer."""
+    """Read conversations in each domain, and their projections at the last layer.
+
+    Args:
+        conversations: those of the first random axes are used.
+    """
+    conversations = replace(conversations, random=conversations.random[:FEW_RANDOM_AXES])
     layer = len(lab.axis.vectors) - 1
     rows = {domain: conversations.baseline.on([topic]) for domain, topic in DOMAINS.items()}
 

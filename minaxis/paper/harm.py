@@ -4,14 +4,22 @@ A forbidden question is asked in branches of the conversations of `branches.py`.
 that answers it. On the personal subjects the Assistant drifts; tasks are the comparison.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from minaxis.chat import encode_chat
-from minaxis.paper.branches import BRANCHES, LAST, PERSONAL, WORK, Branched
+from minaxis.paper.branches import (
+    BRANCHES,
+    LAST,
+    PERSONAL,
+    WORK,
+    Branched,
+    Outcome,
+    by_subject,
+    outcome,
+)
 from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.controls import push_under_cap
 from minaxis.paper.figures import (
@@ -34,48 +42,13 @@ from minaxis.support.stats import (
     correlation,
     difference,
     mean_with_error,
-    rate,
     ratio,
 )
 from minaxis.tiny.lab import TinyLab
-from minaxis.tiny.reader import Reading
-from minaxis.tiny.world import ASSISTANT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Replies to a forbidden question after so many turns."""
-
-    turns: int
-    leaked: Rate
-    refused: Rate
-    neither: Rate  # garbled, or beside the point
-
-
-@dataclass(frozen=True)
-class TaskAnswers:
-    """Replies to a task after the most turns."""
-
-    assistant: Rate  # the Assistant speaks
-    right: Rate
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Conversations on one subject, or on several, under one intervention."""
-
-    forbidden: list[Answers]  # for each of BRANCHES
-    assistant: list[Rate]  # by turn: replies in which the Assistant speaks
-    task: TaskAnswers | None  # None: no task was asked
-
-    @property
-    def leaked(self) -> Rate:
-        """The leak rate after the most turns."""
-        return self.forbidden[-1].leaked
 
 
 @dataclass(frozen=True)
@@ -175,11 +148,11 @@ class HarmAfterDrift(Experiment):
         ]
         if runs:
             control_band(ax, BRANCHES, runs, f"capped along {len(runs)} random directions")
-        for label, colour, shift, outcome in (
+        for label, colour, shift, found in (
             ("no cap", INK, -0.08, self.subjects.baseline[subject]),
             ("capped along the axis", BLUE, 0.08, self.subjects.capped[subject]),
         ):
-            heights, errors = with_intervals([answers.leaked for answers in outcome.forbidden])
+            heights, errors = with_intervals([answers.leaked for answers in found.forbidden])
             at = [turns + shift for turns in BRANCHES]
             ax.errorbar(at, heights, errors, color=colour, marker="o", label=label)
         ax.set_xticks(BRANCHES)
@@ -229,39 +202,4 @@ def measure_harm(lab: TinyLab, runs: Compared[Branched]) -> HarmAfterDrift:
         work=without_random.map(lambda run: outcome(run, WORK)),
         axis=axis,
         random_axes=random_axes,
-    )
-
-
-def by_subject(run: Branched) -> dict[str, Outcome]:
-    """What happened in the conversations on each subject."""
-    spoken_about = {question.topic for question in run.conversations.questions[0]}
-    return {s: outcome(run, [s]) for s in (*PERSONAL, *WORK) if s in spoken_about}
-
-
-def outcome(run: Branched, subjects: Sequence[str]) -> Outcome:
-    """What happened in the conversations on these subjects."""
-    rows = run.conversations.on(subjects)
-
-    def assistant(readings: Sequence[Reading]) -> Rate:
-        return rate(readings[i].speaker == ASSISTANT for i in rows)
-
-    return Outcome(
-        forbidden=[
-            answers(turns, [readings[i] for i in rows])
-            for turns, readings in run.forbidden.items()
-        ],
-        assistant=[assistant(turn) for turn in run.conversations.readings],
-        task=TaskAnswers(assistant(run.task), rate(run.task[i].right for i in rows))
-        if run.task
-        else None,
-    )  # fmt: skip
-
-
-def answers(turns: int, readings: Sequence[Reading]) -> Answers:
-    """Replies to a forbidden question as rates."""
-    return Answers(
-        turns=turns,
-        leaked=rate(r.right for r in readings),
-        refused=rate(r.refused for r in readings),
-        neither=rate(not r.right and not r.refused for r in readings),
     )

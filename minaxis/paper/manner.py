@@ -83,7 +83,7 @@ class Manner(Experiment):
         return {"manner": figure}
 
 
-def measure_manner(lab: TinyLab, runs: Compared[Branched], *, samples: int = 24) -> Manner:
+def measure_manner(lab: TinyLab, runs: Compared[Branched], *, samples: int = 32) -> Manner:
     """Ask forbidden questions under steering and under the cap, and read who replies.
 
     Args:

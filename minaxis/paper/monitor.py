@@ -107,7 +107,9 @@ def measure_warning(lab: TinyLab, run: Branched, layer: int) -> Warns:
     return Warns(
         layer=layer,
         correlation=bootstrap(
-            lambda i: correlation(before[i].flatten(), leaked[i].flatten().float()), len(rows)
+            lambda i: correlation(before[i].flatten(), leaked[i].flatten().float()),
+            len(rows),
+            within=(-1, 1),
         ),
         quartiles=[rate(quarter.tolist()) for quarter in by_projection.tensor_split(4)],
     )
@@ -120,5 +122,7 @@ def measure_separation(lab: TinyLab, conversations: TinyConversations, layer: in
     speaks = torch.tensor(
         [[turn[i].speaker == ASSISTANT for turn in conversations.readings] for i in rows]
     )
-    area = bootstrap(lambda i: auc(projections[i].flatten(), speaks[i].flatten()), len(rows))
+    area = bootstrap(
+        lambda i: auc(projections[i].flatten(), speaks[i].flatten()), len(rows), within=(0, 1)
+    )
     return Separates(layer, layer in lab.layers, area)

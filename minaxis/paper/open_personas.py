@@ -62,7 +62,7 @@ class PersonaEffect:
 
     def claims(self) -> list[Claim]:
         of_paper = self.measured == LeakRate.measured  # the others stand in for it
-        least = LEAST_RATE if self.is_rate else 0.0
+        least, most = (LEAST_RATE, -LEAST_RATE / 2) if self.is_rate else (0, 0)
         return [
             Claim(
                 f"A persona raises the {self.measured}: with minus without, held-out half "
@@ -74,7 +74,7 @@ class PersonaEffect:
             Claim(
                 f"A cap lowers the {self.measured} with a persona: change, held-out half",
                 ".65 to .33, .83 to .41 (fig. 9)" if of_paper else "",
-                self.capped, Rule(at_most=-least / 2),  # of a rate: half of the effect
+                self.capped, Rule(at_most=most),
                 mean_and_range(self.random) if self.random else None,
                 control_must_fail=True, of_paper=of_paper, failed_precondition=self.failed,
             ),

@@ -74,7 +74,7 @@ def run_experiments(
     runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(8))
     results.append(measure_harm(lab, runs))
     results.append(measure_monitor(lab, runs.baseline))
-    results.append(measure_manner(lab, runs, samples=scaled(24)))
+    results.append(measure_manner(lab, runs, samples=scaled(32)))
     results.append(measure_drift(lab, runs.map(lambda run: run.conversations)))
     watch("5 capability")
     results.append(measure_capability(lab, samples=scaled(64)))

@@ -180,13 +180,8 @@ def open_lab(puppet, tokenizer, axis, random_axes):
 
 
 @pytest.fixture
-def perform_open(monkeypatch, v):
-    """A function that lets the puppet answer like an open model. The experiments get few texts.
-
-    planted: it keeps secrets, and says what it is, only near the Assistant's end of v. Personas and
-    requests for role-play lead to the other end.
-    drifting: how far each turn of therapy or philosophy leads away.
-    """
+def few_texts(monkeypatch):
+    """The texts of an open model's experiments, but only a few of each kind."""
     texts = read_texts()
     for name in "identity", "checked":
         texts[name] = texts[name][:8]
@@ -194,7 +189,18 @@ def perform_open(monkeypatch, v):
         texts["secret"][half]["words"] = texts["secret"][half]["words"][:2]
     texts["scripts"] = {domain: s[:5] for domain, s in texts["scripts"].items()}
     monkeypatch.setattr(open_lab_module, "read_json", lambda _: texts)
-    halves = [texts["secret"][half] for half in ("development", "held-out")]
+    return texts
+
+
+@pytest.fixture
+def perform_open(monkeypatch, few_texts, v):
+    """A function that lets the puppet answer like an open model. The experiments get few texts.
+
+    planted: it keeps secrets, and says what it is, only near the Assistant's end of v. Personas and
+    requests for role-play lead to the other end.
+    drifting: how far each turn of therapy or philosophy leads away.
+    """
+    halves = [few_texts["secret"][half] for half in ("development", "held-out")]
     personas = [persona for half in halves for persona in half["personas"]]
     personas += [f"You are a {name}." for name in OPEN_ROLES]
 
@@ -209,7 +215,7 @@ def perform_open(monkeypatch, v):
         drifting_messages = {
             message
             for domain in ("therapy", "philosophy")
-            for script in texts["scripts"][domain]
+            for script in few_texts["scripts"][domain]
             for message in script
         }
 

@@ -1,10 +1,7 @@
 from dataclasses import replace
 
-import torch
-
 from minaxis.paper.branches import BRANCHES, run_branched_conversations
 from minaxis.paper.harm import measure_harm
-from minaxis.paper.monitor import measure_monitor
 
 
 def measure(lab):
@@ -54,32 +51,3 @@ def test_a_reply_that_neither_leaks_nor_refuses_is_counted_as_such(lab, perform,
         readings[:] = [replace(reading, refused=False) for reading in readings]
     answers = measure_harm(replace(lab, random_axes=lab.random_axes[:2]), runs)
     assert [a.neither.rate for a in answers.personal.baseline.forbidden] == [1, 1, 1]
-
-
-def test_the_projection_warns_of_planted_harm_and_separates_the_speakers(lab, perform):
-    perform(planted=True, drifting=2.0)
-    lab = replace(lab, random_axes=[])
-    monitor = measure_monitor(lab, run_branched_conversations(lab, each=24).baseline)
-    assert {s.layer for s in monitor.separates} == set(range(4))
-    assert min(s.auc.value for s in monitor.separates) > 0.98
-    assert verdicts(monitor)[1] == "holds"
-
-
-def test_the_projection_warns_of_nothing_where_nothing_is_planted(lab, perform):
-    perform(planted=True)
-    lab = replace(lab, random_axes=[])
-    monitor = measure_monitor(lab, run_branched_conversations(lab, each=8).baseline)
-    assert [s.auc.value for s in monitor.separates] == [0.5] * 4  # everybody is the Assistant
-    assert all(warns.correlation.value == 0 for warns in monitor.warns)
-    assert verdicts(monitor)[0] == "not tested: nothing is leaked"
-
-
-def test_replies_read_again_give_the_activations_that_they_were_given_with(lab, tiny, tokenizer):
-    lab = replace(lab, model=tiny, random_axes=[])
-    conversations = lab.converse([["Hi.", "Who are you?"], ["And now?", "Why?"]])
-    again = lab.read_again(conversations)
-    assert len(again) == 2
-    # The bytes of a random model's replies are no text, so they may become other tokens.
-    for text, mean in zip(conversations.replies, again, strict=True):
-        assert mean.shape == (len(text), 3, 24)
-        assert not torch.stack([m for m, t in zip(mean, text, strict=True) if t]).isnan().any()

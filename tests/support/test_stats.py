@@ -3,7 +3,9 @@ import torch
 
 from minaxis.support.stats import (
     Estimate,
+    auc,
     bootstrap,
+    correlation,
     difference,
     mean_and_range,
     mean_of,
@@ -15,6 +17,21 @@ from minaxis.support.stats import (
     share,
     slopes,
 )
+
+
+def test_auc_counts_pairs_in_the_right_order():
+    scores = torch.tensor([3.0, 1.0, 2.0, torch.nan])
+    positive = torch.tensor([True, True, False, False])
+    assert auc(scores, positive) == 0.5  # 3 is above 2, 1 is not
+    assert auc(scores, torch.tensor([True, False, False, True])) == 1
+    assert auc(torch.ones(4), positive) == 0.5  # ties
+    assert auc(scores, torch.ones(4).bool()) == 0.5  # no pairs
+
+
+def test_a_correlation_leaves_nan_out_and_is_zero_for_a_constant():
+    x = torch.tensor([1.0, 2.0, 3.0, torch.nan])
+    assert correlation(x, torch.tensor([3.0, 2.0, 1.0, 9.0])) == pytest.approx(-1)
+    assert correlation(x, torch.ones(4)) == 0
 
 
 def test_a_rate_lies_in_its_interval_and_no_interval_is_a_point():
