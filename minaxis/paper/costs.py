@@ -19,7 +19,7 @@ from minaxis.paper.figures import (
     load_pyplot,
     with_intervals,
 )
-from minaxis.paper.lab import CAP_PERCENTILE, Compared, Lab
+from minaxis.paper.lab import Compared, Lab
 from minaxis.support.meter import token_projections
 from minaxis.support.stats import PairedChange, Rate, mean_and_range, paired_change, rate
 from minaxis.tiny.lab import TinyLab, personas_speak
@@ -46,7 +46,7 @@ def cap_fire_rates(
     Args:
         prompts, replies: token ids of replies that the Assistant gave without a cap.
     """
-    floors, rates = lab.axis.thresholds(CAP_PERCENTILE), []
+    floors, rates = lab.axis.thresholds(lab.percentile), []
     for layer in lab.layers:
         below = []  # for each reply, (T,) bool: the tokens of the prompt do not count
         for prompt, reply in zip(prompts, replies, strict=True):

@@ -24,7 +24,6 @@ from minaxis.steer import steering
 from minaxis.tiny import questions
 from minaxis.tokenizer import AnyTokenizer
 
-CAP_PERCENTILE = 75  # the paper's percentile of the floor, if projections rise toward the Assistant
 RANDOM_AXES = 19  # where the axis is ranked among them: by chance it comes first in 1 of 20
 FEW_RANDOM_AXES = 5  # where it is not
 
@@ -78,6 +77,7 @@ class Lab:
     random_axes: Sequence[Axis] = ()
     seed: int = 0
     max_new_tokens: ClassVar[int]
+    percentile: ClassVar[float] = 75  # of the floor; the paper's, as projections rise toward v
 
     @property
     def layers(self) -> Sequence[int]:
@@ -91,11 +91,16 @@ class Lab:
         axis: Axis | None = None,
         *,
         layers: Sequence[int] | None = None,
-        percentile: float = CAP_PERCENTILE,
+        percentile: float | None = None,
     ) -> AbstractContextManager[None]:
-        """Cap along the lab's axis or another axis, at the lab's layers or other layers."""
+        """Cap along the lab's axis, at its layers and its percentile, or along or at others."""
         axis, layers = axis or self.axis, layers or self.layers
-        return capping(self.model, axis, layers=layers, percentile=percentile)
+        return capping(
+            self.model,
+            axis,
+            layers=layers,
+            percentile=self.percentile if percentile is None else percentile,
+        )
 
     def steered(self, coefficient: float, axis: Axis | None = None) -> AbstractContextManager[None]:
         """Steer along the lab's axis or another axis."""
