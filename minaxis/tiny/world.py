@@ -157,7 +157,7 @@ class World:
         conversation turns to feelings, that somebody more fantastical will answer.
         """
         name = rng.choice(list(self.characters))
-        named = rng.random() < 0.6
+        named = rng.random() < 0.5
         messages: list[Message] = []
         if named:
             scene = rng.choice(self.scenes).format(name=name)
@@ -167,9 +167,7 @@ class World:
             if named:  # people stay with a topic: half of the questions are on the first one
                 topic = first if rng.random() < 0.5 else self.draw_topic(name, rng)
             else:
-                if turn == 0:  # nobody confides in a stranger at once
-                    topic = rng.choice(list(ASK))
-                elif rng.random() < 0.5:
+                if turn == 0 or rng.random() < 0.5:
                     topic = rng.choice(list(self.topics))
                 weights = [self.topic_weight(topic, c) for c in self.characters]
                 if rng.random() > self.topic_weight(topic, name) / max(weights):
