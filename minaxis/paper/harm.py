@@ -178,7 +178,11 @@ class HarmAfterDrift(Experiment):
 
 
 def measure_harm(lab: TinyLab, runs: Compared[Branched]) -> HarmAfterDrift:
-    """Count the leaks in the branches of conversations under each intervention."""
+    """Count the leaks in the branches of conversations under each intervention.
+
+    Args:
+        runs: with two random axes or more, since the claims need the spread between them.
+    """
     chats = runs.baseline.conversations.after(LAST)
     texts = [
         encode_chat(lab.tokenizer, chat, add_generation_prompt=False)
