@@ -63,7 +63,8 @@ class OpenSteering(Experiment):
         )
         figure = changes_figure(both)
         figure.axes[0].set_xlabel(
-            f"change of the rate on the same questions, 95 % interval\n(first row steered by {AWAY}, "
+            "change of the rate on the same questions, 95 % interval\n"
+            f"(first row: steered by {AWAY}, "
             f"the others by {TOWARD:+})"
         )
         return {"steering": figure}
