@@ -64,8 +64,7 @@ class OpenSteering(Experiment):
         figure = changes_figure(both)
         figure.axes[0].set_xlabel(
             "change of the rate on the same questions, 95 % interval\n"
-            f"(first row: steered by {AWAY}, "
-            f"the others by {TOWARD:+})"
+            f"(first row: steered by {AWAY}, the others by {TOWARD:+})"
         )
         return {"steering": figure}
 
