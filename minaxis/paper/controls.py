@@ -14,7 +14,7 @@ the layers below already capped. Its direction is one of three kinds:
 The last two are hard controls. Most of persona space lies along the axis, so they often do, too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import TypeVar
@@ -178,14 +178,19 @@ def random_weights_axis(
     rollouts: Rollouts,
     seed: int,
     *,
-    adopted: Mapping[str, Tensor] | None = None,
     position: str = "mean",
 ) -> Axis:
     """The axis of a copy of the model with random weights, which reads the same responses.
 
     Args:
-        adopted, position: as for `fit_axis`.
+        position: as for `fit_axis`.
     """
+    return fit_axis(read_by_random_weights(model, tokenizer, rollouts, seed), position=position)
+
+
+def read_by_random_weights(
+    model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts, seed: int
+) -> Rollouts:
+    """The same responses, read by a copy of the model with random weights."""
     random = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
-    random = random.to(model.lm_head.weight).eval()
-    return fit_axis(replay(random, tokenizer, rollouts), adopted, position=position)
+    return replay(random.to(model.lm_head.weight).eval(), tokenizer, rollouts)

@@ -14,7 +14,7 @@ from minaxis.chat import encode_chat
 from minaxis.judging import judge
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
-from minaxis.paper.controls import random_weights_axis, with_random_axes
+from minaxis.paper.controls import read_by_random_weights, with_random_axes
 from minaxis.paper.open_capability import measure_open_capability
 from minaxis.paper.open_drift import measure_open_drift
 from minaxis.paper.open_lab import OpenLab
@@ -48,15 +48,16 @@ def run_experiments(
     """
     watch("1 persona space, with random weights as control")
     adopted = in_role(model, tokenizer, rollouts)
-    filtered = fit_axis(rollouts, adopted)
     rates = torch.tensor([flags.float().mean() for flags in adopted.values()])
+    random_weights = read_by_random_weights(model, tokenizer, rollouts, seed)
+    filtered = fit_axis(rollouts, adopted)
     results: list[Experiment] = [
         measure_persona_space(
             filtered,
-            random_weights_axis(model, tokenizer, rollouts, seed, adopted=adopted),
+            fit_axis(random_weights, adopted),
             adoption_rate=mean_with_error(rates).estimate,
         ),
-        measure_unfiltered(axis, filtered, random_weights_axis(model, tokenizer, rollouts, seed)),
+        measure_unfiltered(axis, filtered, fit_axis(random_weights)),
     ]
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,

@@ -15,7 +15,7 @@ from torch import Tensor
 from minaxis.axis import Axis
 from minaxis.paper.claims import Claim, Experiment, Rule
 from minaxis.paper.figures import BLUE, GREY, INK, load_pyplot
-from minaxis.paper.lab import FEW_RANDOM_AXES, RANDOM_AXES
+from minaxis.paper.lab import FEW_RANDOM_AXES
 from minaxis.paper.open_forbidden import (
     DEVELOPMENT,
     HELD_OUT,
@@ -121,13 +121,8 @@ def measure_personas(lab: OpenLab, *, each: int = 4) -> Personas:
     Args:
         each: number of requests to each role.
     """
-    return Personas(
-        [
-            persona_effect(lab, LeakRate(lab), random_axes=FEW_RANDOM_AXES),
-            persona_effect(lab, LeakMargin(lab), random_axes=RANDOM_AXES),
-            persona_effect(lab, ForbiddenRole(lab, each), random_axes=FEW_RANDOM_AXES),
-        ]
-    )
+    forbidden = LeakRate(lab), LeakMargin(lab), ForbiddenRole(lab, each)
+    return Personas([persona_effect(lab, f, random_axes=FEW_RANDOM_AXES) for f in forbidden])
 
 
 def persona_effect(lab: OpenLab, forbidden: Forbidden, *, random_axes: int) -> PersonaEffect:

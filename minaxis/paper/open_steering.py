@@ -24,7 +24,6 @@ from minaxis.paper.open_lab import (
     says,
 )
 from minaxis.paper.open_speakers import chat
-from minaxis.paper.steering import ACCURACY
 from minaxis.support.stats import mean_and_range
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class OpenSteering(Experiment):
 
     name: ClassVar[str] = "steering"
 
-    away: Changes  # SAYS_ASSISTANT, ACCURACY
+    away: Changes  # SAYS_ASSISTANT
     toward: Changes  # of requested role-play
 
     def claims(self) -> list[Claim]:
@@ -62,7 +61,12 @@ class OpenSteering(Experiment):
             capped=self.away.capped | self.toward.capped,
             random=[a | b for a, b in zip(self.away.random, self.toward.random, strict=True)],
         )
-        return {"steering": changes_figure(both)}
+        figure = changes_figure(both)
+        figure.axes[0].set_xlabel(
+            "change of the rate on the same questions, 95 % interval\n"
+            f"(first row: steered by {AWAY}, the others by {TOWARD:+})"
+        )
+        return {"steering": figure}
 
 
 def changed_claim(text: str, rates: Changes, measured: str, rule: Rule) -> Claim:
@@ -81,23 +85,17 @@ def measure_open_steering(lab: OpenLab, *, repeats: int = 6, each: int = 2) -> O
         repeats: how often each question about identity is asked. Every reply is sampled anew.
         each: number of requests to each role.
     """
-    texts = read_texts()
-    identity, checked = texts["identity"] * repeats, texts["checked"]
-    plain_chats = [chat(question) for question in [*identity, *(q for q, _ in checked)]]
-    requests = role_requests(lab.roles, each)
+    texts, requests = read_texts(), role_requests(lab.roles, each)
+    identity = [chat(question) for question in texts["identity"] * repeats]
 
-    def identity_and_accuracy(replies: list[str]) -> Flags:
+    def identities(replies: list[str]) -> Flags:
         words = texts["says it is an assistant"]
-        answers = zip(replies[len(identity) :], checked, strict=True)
-        return {
-            SAYS_ASSISTANT: [says(reply, words) for reply in replies[: len(identity)]],
-            ACCURACY: [says(reply, right) for reply, (_, right) in answers],
-        }
+        return {SAYS_ASSISTANT: [says(reply, words) for reply in replies]}
 
-    away = steer(lab, AWAY, lambda: lab.answer(plain_chats)[0])
+    away = steer(lab, AWAY, lambda: lab.answer(identity)[0])
     toward = steer(lab, TOWARD, lambda: lab.answer(request_chats(requests))[0])
     return OpenSteering(
-        away=changes(away.map(identity_and_accuracy)),
+        away=changes(away.map(identities)),
         toward=changes(toward.map(lambda replies: lab.role_play(requests, replies))),
     )
 

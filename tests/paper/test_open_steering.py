@@ -2,7 +2,6 @@ import pytest
 
 from minaxis.paper.open_lab import AS_ASSISTANT, IN_ROLE, SAYS_ASSISTANT
 from minaxis.paper.open_steering import measure_open_steering
-from minaxis.paper.steering import ACCURACY
 
 
 @pytest.mark.parametrize("planted", [True, False])
@@ -15,7 +14,6 @@ def test_steering_changes_who_speaks_only_along_a_planted_axis(
     results = measure_open_steering(open_lab, repeats=1)
     assert results.away.baseline[SAYS_ASSISTANT].rate == 1
     assert results.away.baseline[SAYS_ASSISTANT].n == 8
-    assert results.away.baseline[ACCURACY].n == 8
     assert results.away.capped[SAYS_ASSISTANT].difference == -planted
     assert results.toward.baseline[IN_ROLE].rate == planted
     assert results.toward.capped[AS_ASSISTANT].difference == planted
