@@ -164,7 +164,9 @@ def draw_caps(ax: "Axes", at: dict[Cap, tuple[float, float]], chosen: Cap) -> No
         ax.plot(x, y, "o-", color=colour, markersize=4, label=f"layers {layer_range(line[0])}")
         for cap in line:
             text = "mean" if cap.floor == DEFAULT_MEAN else str(cap.floor)
-            ax.annotate(text, at[cap], xytext=(3, 3), textcoords="offset points", fontsize=7)
+            ax.annotate(
+                text, at[cap], xytext=(3, 3), textcoords="offset points", fontsize=7, color=colour
+            )
     for (tokens, direction), marker in MARKERS.items():
         others = [cap for cap in at if (cap.tokens, cap.direction) == (tokens, direction)]
         x, y = zip(*(at[cap] for cap in others), strict=True)
