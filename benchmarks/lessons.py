@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
 from minaxis.support.progress import Progress
 from minaxis.support.stats import Rate, rate
-from minaxis.tiny.checkpoint import save_checkpoint
+from minaxis.tiny.checkpoint import read_info, save_checkpoint
 from minaxis.tiny.lab import TinyLab, joined
 from minaxis.tiny.phases import make_phases
 from minaxis.tiny.questions import TASKS, fit_tiny_axis, tasks
@@ -71,6 +72,7 @@ LESSONS = [
     Lessons("1, as many as with 4", replies_of=4),
     Lessons("1 in a row, capped", capped=True),
 ]
+TRAINED_WITH = ("base", "post_tokens", "seed")  # arguments on which the checkpoints depend
 COLOURS = (BLUE, GREEN, GOLD, ORANGE, GREY, PURPLE)
 
 
@@ -100,8 +102,12 @@ def main() -> None:
     axis = None
     for number, lessons in enumerate(LESSONS):
         path = args.out / f"lessons-{number}.pt"
+        settings = {k: v for k, v in cli.settings(args).items() if k in TRAINED_WITH}
+        info = settings | {"lessons": asdict(lessons)}
         if not path.is_file():
-            train(path, lessons, axis, args)
+            train(path, lessons, axis, info, args)
+        elif read_info(path) != info:
+            raise ValueError(f"{path} was trained with other settings: choose another --out")
         model, tokenizer = mx.load(path, device=args.device)
         if axis is None:
             axis, _ = fit_tiny_axis(model, tokenizer, World(), args.seed)
@@ -112,11 +118,18 @@ def main() -> None:
     draw(results, args.out / "lessons.png")
 
 
-def train(path: Path, lessons: Lessons, axis: mx.Axis | None, args: argparse.Namespace) -> None:
+def train(
+    path: Path,
+    lessons: Lessons,
+    axis: mx.Axis | None,
+    info: dict[str, Any],
+    args: argparse.Namespace,
+) -> None:
     """Post-train the base model with these lessons, and write its checkpoint.
 
     Args:
         axis: along which the model is capped while it learns, if the lessons say so.
+        info: what is stored with the model.
     """
     model, tokenizer = mx.load(args.base, device=args.device)
     assert isinstance(tokenizer, mx.Tokenizer)  # save_checkpoint writes no other
@@ -133,7 +146,7 @@ def train(path: Path, lessons: Lessons, axis: mx.Axis | None, args: argparse.Nam
     with cap:
         for _, loss in training_steps(model, optimisers, phase.batches):
             progress.advance(1, 1, note=f"  loss {loss:.3f}")
-    save_checkpoint(path, model, tokenizer, {"base": args.base, "lessons": asdict(lessons)})
+    save_checkpoint(path, model, tokenizer, info)
 
 
 def measure(lab: TinyLab, each: int) -> Result:
