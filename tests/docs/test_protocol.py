@@ -1,10 +1,13 @@
 """The rule of docs/protocol.md was there before the held-out runs, and nobody has changed it."""
 
+import json
 import subprocess
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 PROTOCOL, RUNS = "docs/protocol.md", "docs/held-out.json"
 
 
@@ -37,6 +40,11 @@ def check_the_rule_is_older(folder, recorded):
         before = git(folder, "show", f"{first}^:{PROTOCOL}")
         assert before is not None, f"{PROTOCOL} is not older than {RUNS}"
         assert rule_sha256(before) == recorded, "the rule was changed together with the runs"
+
+
+def test_the_rule_is_older_than_the_held_out_runs():
+    recorded = json.loads((ROOT / RUNS).read_text(encoding="utf-8"))["rule_sha256"]
+    check_the_rule_is_older(ROOT, recorded)
 
 
 @pytest.fixture
