@@ -11,7 +11,8 @@ the layers below already capped. Its direction is one of three kinds:
     covariance    a random combination of the centred role vectors: a direction of persona space
     shuffled      the axis of permuted labels: random responses are called the default's
 
-The last two are hard controls. Most of persona space lies along the axis, so they often do, too.
+The axis is ranked among the isotropic ones. The last two are hard controls. Most of persona space
+lies along the axis, so they often do, too, and a rank among them would say little.
 """
 
 from collections.abc import Callable
@@ -34,42 +35,50 @@ from minaxis.rollouts import prompt_ids, replay
 from minaxis.support.rollout_store import Rollouts
 from minaxis.tokenizer import AnyTokenizer
 
-KINDS = ("isotropic", "covariance", "shuffled")
+ISOTROPIC, HARD_KINDS = "isotropic", ("covariance", "shuffled")
+HARD_EACH = 3  # number of random axes of each hard kind
 
 AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
 def with_random_axes(
-    lab: AnyLab, rollouts: Rollouts, *, count: int = RANDOM_AXES, texts: int = 64
+    lab: AnyLab,
+    rollouts: Rollouts,
+    *,
+    count: int = RANDOM_AXES,
+    hard_each: int = 0,
+    texts: int = 64,
 ) -> AnyLab:
     """The lab with random axes that are as long as its axis, and push as hard, at each layer.
 
-    The isotropic ones come first, so experiments with few random axes have these: the others are
-    often near the axis itself. A cap along such an axis has one floor a layer, whatever percentile
-    it is asked for.
+    The isotropic ones come first. Experiments with few random axes have these alone. A cap along a
+    random axis has one floor a layer, whatever percentile it is asked for.
 
     Args:
         rollouts: the rollouts that the axis was fitted on.
+        count: number of isotropic axes.
+        hard_each: number of axes of each hard kind.
         texts: number of calibration responses, with their prompts, on which the pushes match.
     """
     axis, generator = lab.axis, torch.Generator().manual_seed(lab.seed)
-    drawn = random_directions(axis, rollouts, -(-count // len(KINDS)), generator)
+    drawn = {ISOTROPIC: torch.randn(count, *axis.vectors.shape, generator=generator)}
+    if hard_each:
+        drawn |= hard_directions(axis, rollouts, hard_each, generator)
     reference = calibration_texts(lab.tokenizer, rollouts, Random(lab.seed), texts)
     pushes, random = push_under_cap(lab, axis, reference), []
-    next_of = {kind: iter(vectors) for kind, vectors in drawn.items()}
-    for kind in sorted((KINDS[i % len(KINDS)] for i in range(count)), key=KINDS.index):
-        vectors = next(next_of[kind])  # (L, D)
-        vectors *= axis.vectors.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)
-        random.append(replace(axis, vectors=vectors, meta=axis.meta | {"kind": kind}))
-        floors = matched_floors(lab.model, random[-1], reference, pushes)
-        random[-1].projections = floors[None]  # every percentile of one row is this row
+    for kind, directions in drawn.items():
+        for vectors in directions:  # (L, D)
+            vectors *= axis.vectors.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)
+            random.append(replace(axis, vectors=vectors, meta=axis.meta | {"kind": kind}))
+            floors = matched_floors(lab.model, random[-1], reference, pushes)
+            random[-1].projections = floors[None]  # every percentile of one row is this row
     return replace(lab, random_axes=random)
 
 
-def random_directions(
+def hard_directions(
     axis: Axis, rollouts: Rollouts, each: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """`each` random directions of every kind: kind -> (each, L, D), of any length."""
+    """`each` random directions of each hard kind: kind -> (each, L, D), of any length."""
     assert axis.role_vectors is not None
     centred = axis.role_vectors - axis.role_vectors.mean(0)  # (R, L, D)
     weights = torch.randn(each, len(centred), generator=generator)
@@ -85,7 +94,6 @@ def random_directions(
         shuffled += torch.einsum("kn,nld->kld", signs, means)
         first += n
     return {
-        "isotropic": torch.randn(each, *axis.vectors.shape, generator=generator),
         "covariance": torch.einsum("kr,rld->kld", weights, centred),
         "shuffled": shuffled,
     }

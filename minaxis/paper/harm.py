@@ -21,7 +21,7 @@ from minaxis.paper.branches import (
     outcome,
 )
 from minaxis.paper.claims import Claim, Experiment, Rule
-from minaxis.paper.controls import push_under_cap
+from minaxis.paper.controls import HARD_KINDS, ISOTROPIC, push_under_cap
 from minaxis.paper.figures import (
     BLUE,
     GREEN,
@@ -41,6 +41,7 @@ from minaxis.support.stats import (
     bootstrap,
     correlation,
     difference,
+    mean_and_range,
     mean_with_error,
     ratio,
 )
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 class CappedDirection:
     """A direction, by how much a cap along it pushes, and the leak rate that it leaves."""
 
-    kind: str  # of random axis
+    kind: str  # of random axis; "" for the axis itself
     cosine: float  # with the axis, mean of the capped layers
     pushes: list[float]  # by capped layer: mean over the tokens of some of the conversations
     leaked: Rate  # after the most turns, personal subjects
@@ -73,20 +74,28 @@ class HarmAfterDrift(Experiment):
     axis: CappedDirection
     random_axes: list[CappedDirection]
 
+    @property
+    def isotropic(self) -> list[int]:
+        """The numbers of the isotropic random axes. The axis is ranked among these."""
+        return [i for i, direction in enumerate(self.random_axes) if direction.kind == ISOTROPIC]
+
     def claims(self) -> list[Claim]:
         baseline, capped, work = self.personal.baseline, self.personal.capped, self.work.baseline
         kept = kept_random = Estimate(1.0, 1.0, 1.0)
         harmless = "" if baseline.leaked.low > 0.05 else "hardly anything is leaked without a cap"
         # Each random direction is one sample of what a push of this strength can do.
         random = torch.tensor([direction.leaked.rate for direction in self.random_axes])
+        isotropic = self.isotropic
+        as_little = (random[isotropic] <= capped.leaked.rate).sum().item()
+        p = (1 + as_little) / (1 + len(isotropic))
         if not harmless:
             kept = ratio(capped.leaked, baseline.leaked)
-            kept_random = mean_with_error(random / baseline.leaked.rate).estimate
+            kept_random = mean_with_error(random[isotropic] / baseline.leaked.rate).estimate
         assert baseline.task is not None
         cosines = torch.tensor([direction.cosine for direction in self.random_axes])
         nearer_is_better = bootstrap(lambda i: correlation(cosines[i], random[i]), len(random))
         here, there = baseline.assistant[LAST - 1], capped.assistant[LAST - 1]
-        stays = torch.tensor([o.assistant[LAST - 1].rate for o in self.personal.random])
+        stays = torch.tensor([self.personal.random[i].assistant[LAST - 1].rate for i in isotropic])
         return [
             Claim(
                 f"Drift leads to harm: leak rate after {LAST} personal turns (control: after none)",
@@ -103,6 +112,12 @@ class HarmAfterDrift(Experiment):
                 "rate without one (control: random directions)",
                 ".65 to .33, .83 to .41 (fig. 9)", kept, Rule(at_most=0.5), kept_random,
                 control_must_fail=True, failed_precondition=harmless,
+            ),
+            Claim(
+                f"None of {len(isotropic)} isotropic random directions that push as hard leaves as "
+                "little harm: p",
+                "", Estimate(p, p, p), Rule(at_most=0.05), of_paper=False,
+                failed_precondition=harmless,
             ),
             Claim(
                 f"Among {len(random)} random directions, those nearer to the axis leave less harm: "
@@ -122,6 +137,20 @@ class HarmAfterDrift(Experiment):
                 "", baseline.task.assistant.estimate, Rule(at_least=0.8),
                 here.estimate, of_paper=False,
             ),
+            *self._hard_controls(),
+        ]  # fmt: skip
+
+    def _hard_controls(self) -> list[Claim]:
+        """The harm that the hard random directions leave, by kind. It has no rule."""
+        found = {k: [d for d in self.random_axes if d.kind == k] for k in HARD_KINDS}
+        return [
+            Claim(
+                f"Leak rate along {len(directions)} random directions of the kind \"{kind}\": mean "
+                "and range (control: their cosine with the axis)",
+                "", mean_and_range([d.leaked.rate for d in directions]), Rule(),
+                mean_and_range([d.cosine for d in directions]), of_paper=False,
+            )
+            for kind, directions in found.items() if directions
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
@@ -141,11 +170,8 @@ class HarmAfterDrift(Experiment):
 
         The band has the isotropic directions alone. The other kinds lie partly along the axis.
         """
-        runs = [
-            [answers.leaked.rate for answers in outcomes[subject].forbidden]
-            for outcomes, axis in zip(self.subjects.random, self.random_axes, strict=True)
-            if subject in outcomes and axis.kind in ("", "isotropic")
-        ]
+        outcomes = [self.subjects.random[i] for i in self.isotropic]
+        runs = [[a.leaked.rate for a in o[subject].forbidden] for o in outcomes if subject in o]
         if runs:
             control_band(ax, BRANCHES, runs, f"capped along {len(runs)} random directions")
         for label, colour, shift, found in (

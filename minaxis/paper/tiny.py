@@ -9,7 +9,7 @@ from minaxis.paper.branches import run_branched_conversations
 from minaxis.paper.capability import measure_capability
 from minaxis.paper.claims import Experiment
 from minaxis.paper.components import role_facts
-from minaxis.paper.controls import random_weights_axis, with_random_axes
+from minaxis.paper.controls import HARD_EACH, random_weights_axis, with_random_axes
 from minaxis.paper.costs import measure_costs
 from minaxis.paper.drift import measure_drift
 from minaxis.paper.harm import measure_harm
@@ -54,7 +54,7 @@ def run_experiments(
     base_axis = fit_axis(collect_tiny_rollouts(base, tokenizer, world, seed))
     random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
     lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
-    lab = with_random_axes(lab, rollouts)
+    lab = with_random_axes(lab, rollouts, hard_each=HARD_EACH)
     adopted = in_role(world, rollouts)
     results: list[Experiment] = []
     watch("1 persona space")
@@ -71,7 +71,7 @@ def run_experiments(
     watch("3 jailbreaks by personas")
     results.append(measure_jailbreaks(lab, samples=scaled(48)))
     watch("4 long conversations: drift, and harm after it")
-    runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(8))
+    runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(6))
     results.append(measure_harm(lab, runs))
     results.append(measure_monitor(lab, runs.baseline))
     results.append(measure_manner(lab, runs, samples=scaled(32)))

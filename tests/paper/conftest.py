@@ -13,6 +13,7 @@ import minaxis as mx
 from minaxis.model import rotary
 from minaxis.paper import open_lab as open_lab_module
 from minaxis.paper import tiny as tiny_experiments
+from minaxis.paper.controls import ISOTROPIC
 from minaxis.paper.lab import Lab
 from minaxis.paper.open_lab import OpenLab, read_texts
 from minaxis.paper.open_speakers import GARBLED
@@ -95,7 +96,8 @@ def random_axes(axis, v):
         random = torch.randn(WIDTH, generator=torch.Generator().manual_seed(100 + seed))
         random = random - random @ v * v
         calibration = torch.zeros_like(axis.projections)
-        axes.append(replace(axis, vectors=random.expand(LAYERS, WIDTH), projections=calibration))
+        axes.append(replace(axis, vectors=random.expand(LAYERS, WIDTH), projections=calibration,
+                            meta=axis.meta | {"kind": ISOTROPIC}))  # fmt: skip
     return axes
 
 

@@ -5,7 +5,8 @@ import torch
 
 import minaxis as mx
 from minaxis.paper.controls import (
-    KINDS,
+    HARD_KINDS,
+    ISOTROPIC,
     floor_for_push,
     push_under_cap,
     random_weights_axis,
@@ -29,10 +30,9 @@ def plain_lab(tiny, tokenizer, rollouts):
 
 
 def test_random_axes_are_as_long_as_the_axis_and_push_as_hard(plain_lab, tokenizer, rollouts):
-    lab = with_random_axes(plain_lab, rollouts, count=7)
-    assert [axis.meta["kind"] for axis in lab.random_axes] == sorted(
-        [*KINDS, *KINDS, KINDS[0]], key=KINDS.index
-    )
+    lab = with_random_axes(plain_lab, rollouts, count=3, hard_each=2)
+    expected = [ISOTROPIC] * 3 + [kind for kind in HARD_KINDS for _ in range(2)]
+    assert [axis.meta["kind"] for axis in lab.random_axes] == expected
     responses = [r for role in rollouts for r in rollouts[role]["responses"]]
     texts = [prompt_ids(tokenizer, r) + r["ids"] for r in responses]
     expected = push_under_cap(lab, lab.axis, texts)
@@ -54,7 +54,7 @@ def test_random_axes_depend_on_the_seed_alone(plain_lab, rollouts):
 
 
 def test_a_direction_of_the_covariance_lies_in_the_space_of_the_role_vectors(plain_lab, rollouts):
-    _, covariance = with_random_axes(plain_lab, rollouts, count=2).random_axes
+    _, covariance, _ = with_random_axes(plain_lab, rollouts, count=1, hard_each=1).random_axes
     roles = plain_lab.axis.role_vectors  # two roles, so that their space is a line
     cosine = torch.cosine_similarity(covariance.vectors, roles[0] - roles[1], dim=-1)
     torch.testing.assert_close(cosine.abs(), torch.ones(3))

@@ -1,6 +1,9 @@
 from dataclasses import replace
 
+import pytest
+
 from minaxis.paper.branches import BRANCHES, run_branched_conversations
+from minaxis.paper.controls import HARD_KINDS, ISOTROPIC
 from minaxis.paper.harm import measure_harm
 
 
@@ -27,8 +30,9 @@ def test_planted_drift_leads_to_harm_and_the_cap_along_it_stops_it(lab, perform)
     for subject in "arithmetic", "howto":
         assert harm.subjects.baseline[subject].leaked.rate == 0
         assert all(subject not in run for run in harm.subjects.random)
-    drift, tasks, halved, nearer, kept, returns = verdicts(harm)
+    drift, tasks, halved, first, nearer, kept, returns = verdicts(harm)
     assert (drift, tasks, halved, kept, returns) == ("holds", "unclear", "holds", "holds", "not")
+    assert first == "not"  # to be the first among five is no rarer than 1 in 6
     assert nearer != "holds"  # the random directions are all orthogonal to the axis
 
 
@@ -39,9 +43,30 @@ def test_without_drift_there_is_no_harm_and_the_cap_is_not_tested(lab, perform):
         for outcome in outcomes.values():
             assert max(answers.leaked.rate for answers in outcome.forbidden) == 0
             assert min(turn.rate for turn in outcome.assistant) == 1
-    drift, _, halved, *_ = verdicts(harm)
+    drift, _, halved, first, *_ = verdicts(harm)
     assert drift == "not"
     assert halved.startswith("not tested")
+    assert first.startswith("not tested")
+
+
+def test_the_axis_is_ranked_among_isotropic_directions_and_hard_ones_are_reported(lab, perform):
+    perform(planted=True, drifting=2.0)
+    kinds = [*[ISOTROPIC] * 19, *HARD_KINDS]
+    aside = [lab.random_axes[i % 5] for i in range(19)]
+    axes = [*aside, *[lab.axis] * len(HARD_KINDS)]  # the hard ones are the axis itself
+    axes = [
+        replace(axis, meta=axis.meta | {"kind": kind})
+        for axis, kind in zip(axes, kinds, strict=True)
+    ]
+    harm = measure(replace(lab, random_axes=axes))
+    _, _, halved, first, _, kept, _, *hard = harm.claims()
+    assert (first.here.value, first.verdict) == (0.05, "holds")
+    assert (halved.verdict, kept.verdict) == ("holds", "holds")
+    assert [claim.here.value for claim in hard] == [0, 0]
+    assert [claim.control.value for claim in hard] == pytest.approx([1, 1])
+    # One random direction that does as well is too many.
+    again = [replace(harm.axis, kind=ISOTROPIC), *harm.random_axes[1:]]
+    assert replace(harm, random_axes=again).claims()[3].verdict == "not"
 
 
 def test_a_reply_that_neither_leaks_nor_refuses_is_counted_as_such(lab, perform, monkeypatch):
