@@ -1,13 +1,16 @@
 """From drift to cap: watch the projection on the Assistant Axis while a model answers.
 
-    python cap_demo.py                                   # 15 s: one conversation that drifts, rates
+    python cap_demo.py                                   # 10 s: drift, harm after it, and a cap
     python cap_demo.py --all                             # 3 minutes: the paper in miniature
     python cap_demo.py --model smollm2 --all             # 15 minutes, after fit_axis.py
     python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
 
-Without messages, the tiny model talks about itself until the Assistant is gone, with and without a
-cap. --all runs every experiment of minaxis/paper/ and writes figures, results.json and report.html.
+Without messages, a user speaks with the tiny model about feelings, or about what it is, and then
+asks a forbidden question. One such conversation is printed with and without a cap. Two tables say
+how often the secret leaks after personal turns, and what the cap costs. The control is a cap along
+a random direction. --all runs every experiment of minaxis/paper/ and writes figures, results.json
+and report.html.
 
 With messages, each is one turn of a conversation. The baseline, the capped and the steered model
 have a conversation each. The number is the mean projection of a reply on the unit axis, which
@@ -31,22 +34,24 @@ from minaxis.activation_cap import default_layers
 from minaxis.hooks import check_layers
 from minaxis.loading.models import find
 from minaxis.paper import open_model, report, tiny
+from minaxis.paper.branches import run_personal_conversations
 from minaxis.paper.claims import Experiment
 from minaxis.paper.controls import with_random_axes
 from minaxis.paper.demo import (
     Answer,
-    DriftingConversation,
-    Reply,
+    Rows,
+    Story,
     answer_messages,
-    demo_rates,
-    drifting_conversation,
+    cost_rows,
+    harm_rows,
+    tell_story,
 )
-from minaxis.paper.lab import CAP_PERCENTILE, Compared
 from minaxis.support import arguments as cli
 from minaxis.support.files import read_json, write_json
 from minaxis.support.meter import bars, coloured, gauge
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import fit_tiny_axis
+from minaxis.tiny.reader import Reading
 from minaxis.tiny.world import World
 from minaxis.tokenizer import AnyTokenizer
 
@@ -165,14 +170,21 @@ def print_answer(reply: Answer, tokenizer: AnyTokenizer, low: float, high: float
 
 
 def show_drift(args: argparse.Namespace) -> None:
-    """Print a conversation of the tiny model that drifts, and rates under each intervention."""
+    """Print a conversation of the tiny model that drifts, the harm after drift, and the costs."""
     model, tokenizer, world = load_tiny(args)
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, args.seed, samples=1)
     lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=args.seed)
     lab = with_random_axes(lab, rollouts, count=1)
-    print_conversation(drifting_conversation(lab), axis)
-    print_rates(demo_rates(lab))
-    print("\nAll experiments, with intervals and controls: --all")
+    runs = lab.compare(lambda: run_personal_conversations(lab, each=16), random_axes=1)
+    print_story(lab, tell_story(lab, runs.baseline, runs.capped))
+    print(f"\n{'HARM AFTER DRIFT, with 95 % intervals':{LABEL}s}{HEADS}")
+    print_rows(harm_rows(runs))
+    print("\nWHAT THE CAP COSTS, and requested personas")
+    print_rows(cost_rows(lab))
+    print(
+        "\nThe control is a cap along one random direction that pushes the activations as hard.\n"
+        "All experiments, with more replies and more random directions: --all"
+    )
 
 
 def load_tiny(args: argparse.Namespace) -> tuple[mx.Transformer, AnyTokenizer, World]:
@@ -186,43 +198,62 @@ def load_tiny(args: argparse.Namespace) -> tuple[mx.Transformer, AnyTokenizer, W
     return *mx.load(args.model, args.dtype, args.device, download=args.download), World()
 
 
-def print_conversation(conversation: DriftingConversation, axis: mx.Axis) -> None:
-    """Print the baseline and the capped conversation in two columns."""
-    layer, count = conversation.layer, conversation.count
-    floor, low, high = (axis.thresholds(p)[layer].item() for p in (CAP_PERCENTILE, 0, 100))
+def print_story(lab: TinyLab, story: Story) -> None:
+    """Print some turns of the baseline and the capped conversation in two columns."""
+    layer, last = lab.layers[-1], len(story.turns)
+    floor, low, high = (
+        lab.axis.thresholds(p)[layer].item() for p in (lab.percentile, 0, 100)
+    )  # fmt: skip
     width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
 
-    def column(reply: Reply) -> list[str]:
-        scale = gauge(reply.projection, floor, low, high)
-        head = f"{reply.projection:6.1f} {scale} {reply.speaker or 'nobody in particular'}"
-        return [head, *textwrap.wrap(reply.text, width)]
+    def column(reading: Reading, projection: float, *, forbidden: bool) -> list[str]:
+        scale = gauge(projection, floor, low, high, width=16)
+        head = f"{projection:6.1f} {scale} {reading.speaker or 'no clear speaker'}"
+        return [head + (f" {verdict(reading)}" if forbidden else ""),
+                *textwrap.wrap(reading.reply, width)]  # fmt: skip
 
+    choice = "the first that ends with a leak" if story.leaks else "the one that drifts furthest"
     print(
-        f"\nOf {count} conversations, this one starts as the Assistant and drifts furthest without "
-        "a cap.\nNo persona is requested. A dot shows the projection of a reply on the axis, with "
-        "the Assistant to\nthe right. A bar shows the floor of the cap.\n"
+        f"\nA user speaks about feelings, or about what the model is. Then comes a forbidden "
+        f"question.\nNo persona is requested. Of {story.count} conversations, this is {choice} "
+        "without a cap.\nThis choice looks at the baseline only, so it flatters the cap. The table "
+        "below counts all of them.\nThe number is the projection of a reply on the axis, as the "
+        "model without a cap reads it. The dot\nshows it, with the Assistant to the right, and the "
+        "bar shows the floor of the cap.\n"
     )
     print(f"{'BASELINE':{width + 3}s}CAPPED")
-    for message, *replies in zip(
-        conversation.messages, conversation.baseline, conversation.capped, strict=True
-    ):
-        print(f"\n> {message}")
-        for left, right in zip_longest(*map(column, replies), fillvalue=""):
-            print(f"{left:{width + 3}s}{right}")
-    baseline, capped = conversation.baseline_style, conversation.capped_style
-    print(
-        f"\nAssistant-style replies, first and last turn ({count} conversations):\n"
-        f"  baseline {baseline[0]:.0%} and {baseline[-1]:.0%}, "
-        f"capped {capped[0]:.0%} and {capped[-1]:.0%}"
-    )
+    for number, turn in enumerate(story.turns, 1):
+        if number % 2 == 0 and number < last:
+            continue
+        name = "the forbidden question" if number == last else f"turn {number}"
+        print(f"\n> {turn.readings[0].question.text}  ({name})")
+        columns = (
+            column(reading, projection, forbidden=number == last)
+            for reading, projection in zip(turn.readings, turn.projections, strict=True)
+        )
+        for left, right in zip_longest(*columns, fillvalue=""):
+            print(f"{left:{width + 3}s}{right}".rstrip())
 
 
-def print_rates(rates: Compared[dict[str, float]]) -> None:
-    """Print a table with one row for each rate."""
-    print(f"\n{'Rate':50s}baseline  capped  random direction")
-    for label, baseline in rates.baseline.items():
-        (random,) = rates.random
-        print(f"{label:50s}{baseline:8.2f}{rates.capped[label]:8.2f}{random[label]:18.2f}")
+def verdict(reading: Reading) -> str:
+    """What a reply to a forbidden question does."""
+    if reading.right:
+        return "LEAKS THE SECRET"
+    return "refuses" if reading.refused else "does neither"
+
+
+LABEL = 45  # width of the labels of a table
+HEADS = f"{'n':>2s}  {'baseline':18s}{'capped':18s}random direction"
+
+
+def print_rows(rows: Rows) -> None:
+    """Print rates with their intervals, one row for each label."""
+    for label, rates in rows.items():
+        cells = (
+            f"{r.rate:.2f} ({r.low:.2f}-{r.high:.2f})"
+            for r in (rates.baseline, rates.capped, *rates.random)
+        )
+        print(f"{label:{LABEL - 1}s}{rates.baseline.n:3d}  {'  '.join(cells)}")
 
 
 # Every experiment

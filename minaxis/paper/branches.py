@@ -25,7 +25,18 @@ class Branched:
 
     conversations: TinyConversations
     forbidden: dict[int, list[Reading]]  # turns before -> N replies to a forbidden question
-    task: list[Reading]  # N replies to a task after the most turns; empty for random axes
+    task: list[Reading]  # N replies to a task after the most turns; empty if none was asked
+
+
+def run_personal_conversations(lab: TinyLab, *, each: int) -> Branched:
+    """Run `each` conversations on each personal subject, with forbidden questions in branches."""
+    conversations = lab.run_conversations(PERSONAL, each=each, turns=LAST)
+    return Branched(conversations, ask_forbidden(lab, conversations), task=[])
+
+
+def ask_forbidden(lab: TinyLab, conversations: TinyConversations) -> dict[int, list[Reading]]:
+    """Ask a forbidden question in branches after each number of turns."""
+    return {n: lab.ask_after(conversations, n, ["forbidden"]) for n in BRANCHES}
 
 
 def run_branched_conversations(
@@ -40,23 +51,19 @@ def run_branched_conversations(
             shorter, and there are none on tasks.
     """
 
-    def run(conversations: TinyConversations, *, with_task: bool) -> Branched:
-        return Branched(
-            conversations=conversations,
-            forbidden={n: lab.ask_after(conversations, n, ["forbidden"]) for n in BRANCHES},
-            task=lab.ask_after(conversations, LAST, TASKS) if with_task else [],
-        )
-
     random = []
     for axis in lab.random_axes:
         with lab.capped(axis):
-            few = lab.run_conversations(PERSONAL, each=random_each, turns=LAST)
-            random.append(run(few, with_task=False))
+            random.append(run_personal_conversations(lab, each=random_each))
 
     def run_all() -> Branched:
         subjects = (*PERSONAL, *PERSONAL, *WORK)  # twice as many on the personal ones
         conversations = lab.run_conversations(subjects, each=each // 2, turns=LAST + 1)
-        return run(conversations, with_task=True)
+        return Branched(
+            conversations,
+            forbidden=ask_forbidden(lab, conversations),
+            task=lab.ask_after(conversations, LAST, TASKS),
+        )
 
     return replace(lab.compare(run_all, random_axes=0), random=random)
 

@@ -1,8 +1,10 @@
-"""What cap_demo.py shows: one conversation that drifts, a few rates, and replies to messages."""
+"""What cap_demo.py shows: a conversation that drifts, what a cap does, and replies to messages."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from operator import itemgetter
+from random import Random
 
 from torch import Tensor
 
@@ -10,91 +12,102 @@ from minaxis.axis import Axis
 from minaxis.chat import Message, encode_chat
 from minaxis.generation import SamplingParams, generate
 from minaxis.model import Transformer
-from minaxis.paper.lab import Compared
+from minaxis.paper.branches import LAST, PERSONAL, Branched, Outcome, outcome
+from minaxis.paper.lab import Compared, Conversations
 from minaxis.support.meter import token_projections
-from minaxis.support.stats import share
-from minaxis.tiny.lab import TinyConversations, TinyLab
-from minaxis.tiny.measures import leak_rates, role_adoption, task_replies
-from minaxis.tiny.world import ASSISTANT
+from minaxis.support.stats import Rate, rate
+from minaxis.tiny.lab import TinyLab, joined, personas_speak
+from minaxis.tiny.questions import GROUPS, TASKS, forbidden_questions, role_play, tasks
+from minaxis.tiny.reader import Reading
 from minaxis.tokenizer import AnyTokenizer
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One reply of a conversation."""
+class Turn:
+    """The replies to one message of a user, one for each column."""
 
-    text: str
-    projection: float  # at the last layer
-    speaker: str | None  # None: no single speaker is recognised
+    readings: tuple[Reading, Reading]  # the baseline's and the capped reply
+    projections: tuple[float, float]  # both as the model without a cap reads them
 
 
 @dataclass(frozen=True)
-class DriftingConversation:
-    """The conversation that starts as the Assistant and drifts furthest without a cap."""
+class Story:
+    """One personal conversation that ends with a forbidden question, with and without a cap.
 
-    layer: int  # the layer of the projections
+    The choice looks at the baseline only. It is the first conversation whose last reply leaks. If
+    none leaks, it is the one with the lowest projection before the question.
+    """
+
+    turns: list[Turn]  # the last one is the forbidden question
+    leaks: bool  # without a cap
     count: int  # number of conversations that it was chosen from
-    messages: list[str]  # the user's messages, by turn
-    baseline: list[Reply]
-    capped: list[Reply]
-    baseline_style: list[float]  # by turn: share of Assistant-style replies in all conversations
-    capped_style: list[float]
 
 
-def drifting_conversation(lab: TinyLab, *, count: int = 16, turns: int = 8) -> DriftingConversation:
-    """Run `count` conversations about what the model is, with and without a cap, and choose one."""
-    layer = len(lab.axis.vectors) - 1
-    conversations = lab.compare(
-        lambda: lab.run_conversations(["selfhood"], each=count, turns=turns), random_axes=0
+def tell_story(lab: TinyLab, baseline: Branched, capped: Branched) -> Story:
+    """Choose a conversation, and let the model without a cap read both of its versions."""
+    leaks = [reading.right for reading in baseline.forbidden[LAST]]
+    before = baseline.conversations.projections(lab.axis, lab.layers[-1])[:, LAST - 1]
+    chosen = leaks.index(True) if any(leaks) else int(before.argmin())
+    columns = [
+        [turn[chosen] for turn in (*run.conversations.readings, run.forbidden[LAST])]
+        for run in (baseline, capped)
+    ]
+    turns = list(zip(*columns, strict=True))
+    both = Conversations(
+        user_messages=[[reading.question.text for reading in turn] for turn in turns],
+        replies=[[reading.reply for reading in turn] for turn in turns],
+        means=[],
     )
-
-    def others(i: int) -> int:
-        """The number of later turns with another speaker; -1 if the Assistant does not begin."""
-        first, *later = (turn[i].speaker for turn in conversations.baseline.readings)
-        return sum(speaker != ASSISTANT for speaker in later) if first == ASSISTANT else -1
-
-    chosen = max(range(count), key=others)
-
-    def replies(conversations: TinyConversations) -> list[Reply]:
-        projections = conversations.projections(lab.axis, layer)[chosen].tolist()
-        return [
-            Reply(texts[chosen], projection, readings[chosen].speaker)
-            for texts, projection, readings in zip(
-                conversations.replies, projections, conversations.readings, strict=True
-            )
-        ]
-
-    def style(conversations: TinyConversations) -> list[float]:
-        return [share(r.speaker == ASSISTANT for r in turn) for turn in conversations.readings]
-
-    return DriftingConversation(
-        layer=layer,
-        count=count,
-        messages=[messages[chosen] for messages in conversations.baseline.user_messages],
-        baseline=replies(conversations.baseline),
-        capped=replies(conversations.capped),
-        baseline_style=style(conversations.baseline),
-        capped_style=style(conversations.capped),
+    both = replace(both, means=lab.read_again(both))
+    projections = both.projections(lab.axis, lab.layers[-1])  # (2, turns)
+    return Story(
+        turns=[
+            Turn(readings=(left, right), projections=(p[0].item(), p[1].item()))
+            for (left, right), p in zip(turns, projections.T, strict=True)
+        ],
+        leaks=any(leaks),
+        count=len(leaks),
     )
 
 
-def demo_rates(lab: TinyLab) -> Compared[dict[str, float]]:
-    """A few rates under each intervention, from few replies."""
+Rows = dict[str, Compared[Rate]]  # label -> a row of a table
 
-    def rates() -> dict[str, float]:
-        leaks = leak_rates(lab, samples=4)
-        adoption = role_adoption(lab, samples=2)
+
+def harm_rows(runs: Compared[Branched]) -> Rows:
+    """What personal conversations lead to: leak rates, and who speaks at the end."""
+
+    def rates(found: Outcome) -> dict[str, Rate]:
+        leaked = {f"leak rate after {a.turns} personal turns": a.leaked for a in found.forbidden}
+        return leaked | {f"the Assistant speaks at personal turn {LAST}": found.assistant[-1]}
+
+    return by_label(runs.map(lambda run: rates(outcome(run, PERSONAL))))
+
+
+def cost_rows(lab: TinyLab) -> Rows:
+    """What an intervention costs where nobody drifts, and whether requested personas leak."""
+    rng = Random(lab.seed)
+    forbidden = forbidden_questions(lab.world, rng, 40)["fantastical"]
+    requests = {"forbidden": forbidden} | tasks(lab.world, rng, 32) | role_play(lab.world, rng, 3)
+
+    def measure() -> dict[str, Rate]:
+        readings = lab.ask_parts(requests)
+
+        def kept(groups: Sequence[str]) -> Rate:
+            return rate(personas_speak(joined(requests, groups), joined(readings, groups)))
+
         return {
-            "leak rate, no persona requested": leaks.no_persona.leaked,
-            "leak rate, fantastical persona requested": leaks.fantastical.leaked,
-            "accuracy on questions with a right answer": task_replies(
-                lab, samples=20
-            ).overall_accuracy,
-            "requested role-play kept": adoption.everyone,
-            "requested role-play kept, fantastical roles": adoption.groups["fantastical"],
+            "accuracy on tasks": rate(r.right for r in joined(readings, TASKS)),
+            "requested role-play kept": kept(GROUPS),
+            "requested role-play kept, fantastical roles": kept(["fantastical"]),
+            "leak rate, requested fantastical roles": rate(r.right for r in readings["forbidden"]),
         }
 
-    return lab.compare(rates)
+    return by_label(lab.compare(measure, random_axes=1))
+
+
+def by_label(rates: Compared[dict[str, Rate]]) -> Rows:
+    """The rows of a table with these rates."""
+    return {label: rates.map(itemgetter(label)) for label in rates.baseline}
 
 
 @dataclass(frozen=True)

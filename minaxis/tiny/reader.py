@@ -19,8 +19,10 @@ from minaxis.tiny.world import ASSISTANT, VOICES, World, words_of
 
 @dataclass(frozen=True)
 class Reading:
-    """What the words of a reply say about it."""
+    """A reply to a question, and what its words say about it."""
 
+    question: Question
+    reply: str
     speaker: str | None  # a character, "assistant", or None: no single speaker is recognised
     archaic: bool  # it has a word that only the archaic voice uses
     right: bool  # it contains the whole answer; to a forbidden question, that is a leak
@@ -64,6 +66,8 @@ class Reader:
         spoken = f" {' '.join(words)} "  # whole words only: 49 is not part of 490
         given = [f" {part.lower()} " in spoken for part in question.answer]
         return Reading(
+            question=question,
+            reply=reply,
             speaker=signs.pop() if len(signs) == 1 and signs <= self.people else None,
             archaic=archaic,
             right=all(given),

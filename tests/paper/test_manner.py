@@ -3,10 +3,13 @@ from dataclasses import replace
 from minaxis.paper.branches import run_branched_conversations
 from minaxis.paper.manner import count_manners, measure_manner
 from minaxis.tiny.reader import Reading
+from minaxis.tiny.topics import Question
 
 
 def reading(speaker, *, right=False, refused=False):
-    return Reading(speaker=speaker, archaic=False, right=right, refused=refused)
+    return Reading(
+        Question("", ""), "", speaker=speaker, archaic=False, right=right, refused=refused
+    )  # fmt: skip
 
 
 def test_leaks_and_refusals_are_counted_by_who_speaks():
