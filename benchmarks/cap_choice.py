@@ -1,6 +1,6 @@
 """Where, how high and at which tokens to cap, and along which direction: the grid and the choice.
 
-    python benchmarks/cap_choice.py            # 5 minutes a model on one core
+    python benchmarks/cap_choice.py            # 3 minutes a model on one core
 
 Measures every cap of minaxis/paper/cap_choice.py on the development models, which
 `benchmarks/tiny_world.py` trains, and prints the cap that the rule of docs/protocol.md chooses.
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
         "--models", type=Path, default=Path("out/tiny-world"), help="folder with seed-0, seed-1 ..."
     )
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the models")
-    add("--each", type=int, default=24, help="number of conversations on each personal subject")
+    add("--each", type=int, default=16, help="number of conversations on each personal subject")
     add("--out", type=Path, default=Path("out/cap-choice"), help="output folder")
     return p.parse_args()
 
