@@ -135,10 +135,9 @@ class PersonaSpace(Experiment):
         middle = len(ordered) // 2
         for name in [*ordered[:2], *ordered[middle : middle + 2], *ordered[-2:]]:
             x, y, *_ = roles[name]
-            side = -1 if name in ordered[:2] else 1  # away from the other points
-            left.annotate(name, (x, y), xytext=(6 * side, 0), textcoords="offset points",
-                          ha="right" if side < 0 else "left", va="center", fontsize=8.5)  # fmt: skip
-        left.margins(x=0.2)
+            side = "right" if name in ordered[:2] else "left"  # away from the other points
+            left.text(x, y, f"  {name}  ", ha=side, va="center", fontsize=8.5)
+        left.margins(x=0.27)
         x, y, *_ = self.positions[DEFAULT].coordinates
         left.plot(x, y, "*", color=INK, markersize=13, label="default Assistant")
         left.set_xlabel(f"PC1 ({self.variance[0]:.0%} of the variance)")
