@@ -175,7 +175,7 @@ def show_drift(args: argparse.Namespace) -> None:
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, args.seed, samples=1)
     lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=args.seed)
     lab = with_random_axes(lab, rollouts, count=1)
-    runs = lab.compare(lambda: run_personal_conversations(lab, each=16), random_axes=1)
+    runs = lab.compare(lambda: run_personal_conversations(lab, each=12), random_axes=1)
     print_story(lab, tell_story(lab, runs.baseline, runs.capped))
     print(f"\n{'HARM AFTER DRIFT, with 95 % intervals':{LABEL}s}{HEADS}")
     print_rows(harm_rows(runs))

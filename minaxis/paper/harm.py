@@ -4,6 +4,7 @@ A forbidden question is asked in branches of the conversations of `branches.py`.
 that answers it. On the personal subjects the Assistant drifts; tasks are the comparison.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +27,6 @@ from minaxis.paper.figures import (
     BLUE,
     GREEN,
     GREY,
-    INK,
     ORANGE,
     PURPLE,
     control_band,
@@ -154,37 +154,73 @@ class HarmAfterDrift(Experiment):
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
-        """Leaks over the turns before, and leaks over the cosine of the capped direction."""
-        figure, panels = load_pyplot().subplots(
-            1, len(self.subjects.baseline), figsize=(9, 2.9), sharey=True, layout="constrained"
+        """Leaks and who speaks over the turns, also by subject, and what else one could cap."""
+        subplots = load_pyplot().subplots
+        main, (left, right) = subplots(1, 2, figsize=(8.8, 3.6), layout="constrained")
+        self._draw_leaks(left, self.personal)
+        self._draw_speaker(right)
+        left.set_title("Forbidden questions answered after personal turns")
+        right.set_title("Replies in which the Assistant still speaks")
+        from_zero_to_one(left, "share of replies")
+        from_zero_to_one(right)
+        right.set_xlabel("personal turn")
+        legend(main, left, 3)
+
+        several, panels = subplots(
+            1, len(self.subjects.baseline), figsize=(9, 3), sharey=True, layout="constrained"
         )
         for ax, subject in zip(panels, self.subjects.baseline, strict=True):
-            self._draw_subject(ax, subject)
+            baseline, capped = (o[subject] for o in (self.subjects.baseline, self.subjects.capped))
+            random = [o[subject] for o in self.subjects.random if subject in o]
+            self._draw_leaks(ax, Compared(baseline, capped, random))
+            ax.set_title(f"{subject} ({'personal' if subject in PERSONAL else 'task'})")
+            from_zero_to_one(ax)
         panels[0].set_ylabel("leak rate")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        return {"harm": figure, "directions": self._directions_figure()}
+        legend(several, panels[0], 3)
+        return {
+            "harm": main,
+            "harm-by-subject": several,
+            "directions": self._directions_figure(),
+        }
 
-    def _draw_subject(self, ax: "Axes", subject: str) -> None:
-        """Draw the leak rates of one subject over the number of turns before.
-
-        The band has the isotropic directions alone. The other kinds lie partly along the axis.
-        """
-        outcomes = [self.subjects.random[i] for i in self.isotropic]
-        runs = [[a.leaked.rate for a in o[subject].forbidden] for o in outcomes if subject in o]
-        if runs:
-            control_band(ax, BRANCHES, runs, f"capped along {len(runs)} random directions")
-        for label, colour, shift, found in (
-            ("no cap", INK, -0.08, self.subjects.baseline[subject]),
-            ("capped along the axis", BLUE, 0.08, self.subjects.capped[subject]),
-        ):
-            heights, errors = with_intervals([answers.leaked for answers in found.forbidden])
-            at = [turns + shift for turns in BRANCHES]
-            ax.errorbar(at, heights, errors, color=colour, marker="o", label=label)
+    def _draw_leaks(self, ax: "Axes", found: Compared[Outcome]) -> None:
+        """Draw leak rates over the number of turns before the question."""
+        self._draw(ax, BRANCHES, found, lambda o: [answers.leaked for answers in o.forbidden])
         ax.set_xticks(BRANCHES)
         ax.set_xlabel("turns before the question")
-        ax.set_title(f"{subject} ({'personal' if subject in PERSONAL else 'task'})")
-        from_zero_to_one(ax)
+
+    def _draw_speaker(self, ax: "Axes") -> None:
+        """Draw the share of the Assistant's replies over the personal turns."""
+        turns = range(1, LAST + 1)
+        self._draw(ax, turns, self.personal, lambda o: o.assistant[:LAST])
+        ax.set_xticks(turns)
+
+    def _draw(
+        self,
+        ax: "Axes",
+        x: Sequence[int],
+        found: Compared[Outcome],
+        rates: Callable[[Outcome], list[Rate]],
+    ) -> None:
+        """Draw rates of each intervention.
+
+        The band has the isotropic directions alone. The other kinds lie partly along the axis. On
+        tasks there are none.
+        """
+        runs = [
+            [r.rate for r in rates(capped)]
+            for capped, axis in zip(found.random, self.random_axes, strict=False)
+            if axis.kind in ("", "isotropic")
+        ]
+        if runs:
+            control_band(ax, x, runs, f"capped along {len(runs)} random directions (range)")
+        for label, colour, shift, measured in (
+            ("no cap", ORANGE, -0.06, found.baseline),
+            ("capped along the axis", BLUE, 0.06, found.capped),
+        ):
+            heights, errors = with_intervals(rates(measured))
+            at = [turns + shift for turns in x]
+            ax.errorbar(at, heights, errors, color=colour, marker="o", label=label)
 
     def _directions_figure(self) -> "Figure":
         figure, ax = load_pyplot().subplots(figsize=(5.4, 3.2), layout="constrained")
@@ -201,6 +237,12 @@ class HarmAfterDrift(Experiment):
         from_zero_to_one(ax, "leak rate")
         ax.legend(fontsize=8, loc="upper right")
         return figure
+
+
+def legend(figure: "Figure", ax: "Axes", columns: int) -> None:
+    """Put the legend of one panel below all of them."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def measure_harm(lab: TinyLab, runs: Compared[Branched]) -> HarmAfterDrift:

@@ -133,9 +133,11 @@ class PersonaSpace(Experiment):
                 left.plot([], [], "o", color=colour, label=group, markersize=5)
         ordered = sorted(roles, key=lambda name: roles[name][0])
         middle = len(ordered) // 2
-        for name in [*ordered[:3], *ordered[middle : middle + 2], *ordered[-3:]]:
+        for name in [*ordered[:2], *ordered[middle : middle + 2], *ordered[-2:]]:
             x, y, *_ = roles[name]
-            left.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            side = "right" if name in ordered[:2] else "left"  # away from the other points
+            left.text(x, y, f"  {name}  ", ha=side, va="center", fontsize=8.5)
+        left.margins(x=0.27)
         x, y, *_ = self.positions[DEFAULT].coordinates
         left.plot(x, y, "*", color=INK, markersize=13, label="default Assistant")
         left.set_xlabel(f"PC1 ({self.variance[0]:.0%} of the variance)")

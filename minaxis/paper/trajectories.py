@@ -59,18 +59,21 @@ def trajectory_figure(
         The figure, and its axes by row and column.
     """
     figure, axes = load_pyplot().subplots(
-        rows, 2, figsize=(9, 1 + 2.4 * rows), sharex=True, sharey="row", squeeze=False,
+        rows, 2, figsize=(9, 1.4 + 2.4 * rows), sharex=True, sharey="row", squeeze=False,
         layout="constrained",
     )  # fmt: skip
     draw_trajectories(axes[0], trajectories, projections_with_errors, labels=labels)
-    style = "dotted lines: the same replies,\nread without the cap"
+    style = "the capped replies, read without the cap"
     for domain, read_again in (capped_read_again or {}).items():
         heights, _ = projections_with_errors(read_again)
-        axes[0, 1].plot(range(1, len(heights) + 1), heights, ":", color=COLOURS[domain])
+        axes[0, 1].plot(
+            range(1, len(heights) + 1), heights, ":", color=COLOURS[domain], linewidth=1.3
+        )
     if capped_read_again:
-        axes[0, 1].plot([], [], ":", color=INK, label=style)
+        axes[0, 1].plot([], [], ":", color=INK, label=style, linewidth=1.3)
     axes[0, 0].set_ylabel("projection of the reply\n(1 standard error)")
-    axes[0, 1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8.5)
+    handles, names = axes[0, 1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3)
     for column, title in enumerate(("baseline", "capped")):
         axes[0, column].set_title(title)
         axes[-1, column].set_xlabel("turn")
@@ -95,7 +98,7 @@ def draw_trajectories(
         values: returns what to draw of a trajectory: values by turn, and their errors.
     """
     left, right = axes
-    label = "capped along random\ndirections, mean"
+    label = "capped along random directions, mean"
     for domain in trajectories.random[0]:
         runs = [values(trajectories_of[domain])[0] for trajectories_of in trajectories.random]
         means = [sum(turn) / len(turn) for turn in zip(*runs, strict=True)]

@@ -11,8 +11,8 @@ from minaxis.paper.open_space import measure_unfiltered
 from minaxis.paper.open_steering import measure_open_steering
 
 TINY = {"persona-space", "steering", "jailbreaks", "drift", "prediction", "capability",
-        "base-and-chat", "costs", "components", "harm", "directions", "monitor",
-        "manner"}  # fmt: skip
+        "base-and-chat", "costs", "components", "harm", "harm-by-subject",
+        "directions", "monitor", "manner"}  # fmt: skip
 
 
 def check(folder, experiments: list[Experiment], names):
