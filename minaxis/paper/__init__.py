@@ -31,6 +31,7 @@ What they share:
     controls.py      the two controls
     claims.py        what an experiment returns
     figures.py       the style of all figures
+    cap_choice.py    where, how high and at which tokens to cap: the grid and the rule
     branches.py      long conversations with questions in branches, for harm and drift
     trajectories.py  projections over the turns of conversations
     report.py        results.json, the table of claims, and the one-page report

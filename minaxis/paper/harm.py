@@ -93,7 +93,9 @@ class HarmAfterDrift(Experiment):
             kept_random = mean_with_error(random[isotropic] / baseline.leaked.rate).estimate
         assert baseline.task is not None
         cosines = torch.tensor([direction.cosine for direction in self.random_axes])
-        nearer_is_better = bootstrap(lambda i: correlation(cosines[i], random[i]), len(random))
+        nearer_is_better = bootstrap(
+            lambda i: correlation(cosines[i], random[i]), len(random), within=(-1, 1)
+        )
         here, there = baseline.assistant[LAST - 1], capped.assistant[LAST - 1]
         stays = torch.tensor([self.personal.random[i].assistant[LAST - 1].rate for i in isotropic])
         return [

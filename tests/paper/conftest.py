@@ -260,7 +260,7 @@ def run_experiments(lab, perform, monkeypatch):
     monkeypatch.setattr(
         tiny_experiments,
         "with_random_axes",
-        lambda given, _: replace(given, random_axes=lab.random_axes),
+        lambda given, _, **counts: replace(given, random_axes=lab.random_axes),
     )
     return lambda: tiny_experiments.run_experiments(
         lab.model, lab.model, lab.tokenizer, lab.world, scale=0.1, watch=lambda _: None
