@@ -86,8 +86,8 @@ def harm_rows(runs: Compared[Branched]) -> Rows:
 def cost_rows(lab: TinyLab) -> Rows:
     """What an intervention costs where nobody drifts, and whether requested personas leak."""
     rng = Random(lab.seed)
-    forbidden = forbidden_questions(lab.world, rng, 40)["fantastical"]
-    requests = {"forbidden": forbidden} | tasks(lab.world, rng, 32) | role_play(lab.world, rng, 3)
+    forbidden = forbidden_questions(lab.world, rng, 32)["fantastical"]
+    requests = {"forbidden": forbidden} | tasks(lab.world, rng, 24) | role_play(lab.world, rng, 2)
 
     def measure() -> dict[str, Rate]:
         readings = lab.ask_parts(requests)
