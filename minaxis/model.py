@@ -182,8 +182,7 @@ class Decoder(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        # No random numbers: on the meta device, they import torch's compiler, for a second.
-        zeros = torch.zeros(config.vocab_size, config.hidden_size)
+        zeros = torch.zeros(config.vocab_size, config.hidden_size)  # to draw random ones takes 1 s
         self.embed_tokens = nn.Embedding.from_pretrained(zeros, freeze=False)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -205,11 +204,10 @@ class Decoder(nn.Module):
         if padding is not None:  # the first real token of every row is at position 0
             positions = (positions - padding[:, None]).clamp(min=0)  # (B, T)
         x = self.embed_tokens(ids)  # (B, T, D)
-        cos, sin = rotary(positions, self.config)
-        rope = cos.to(x.dtype), sin.to(x.dtype)
+        cos, sin = (table.to(x.dtype) for table in rotary(positions, self.config))
         mask = attention_mask(ids.shape[1], end, padding, x)
         for block in self.layers:
-            x = block(x, rope, mask, cache)
+            x = block(x, (cos, sin), mask, cache)
         if cache is not None:
             cache.length = end
         return self.norm(x)
