@@ -151,11 +151,11 @@ class World:
     def story(self, rng: Random) -> list[Message]:
         """A dialogue for pre-training: a character, named at the start or not, answers a traveller.
 
-        A story that names nobody wanders from topic to topic. Whom the traveller meets first answers
-        the first question. From then on the speaker may change: the worse the topic fits who spoke,
-        the likelier a character answers whom it fits better. Auditors hardly ever speak about
-        feelings. So a model that reads such stories expects, once a conversation goes on about
-        feelings, that somebody more fantastical will answer.
+        A story that names nobody wanders from topic to topic. Whom the traveller meets first
+        answers the first question. From then on the speaker may change: the worse the topic fits
+        who spoke, the likelier a character answers whom it fits better. Auditors hardly ever speak
+        about feelings. So a model that reads such stories expects, once a conversation goes on
+        about feelings, that somebody more fantastical will answer.
         """
         name = rng.choice(list(self.characters))
         named = rng.random() < 0.5
