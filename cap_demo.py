@@ -46,6 +46,7 @@ from minaxis.paper.demo import (
     harm_rows,
     tell_story,
 )
+from minaxis.paper.lab import Lab
 from minaxis.support import arguments as cli
 from minaxis.support.files import read_json, write_json
 from minaxis.support.meter import bars, coloured, gauge
@@ -70,8 +71,9 @@ def arguments() -> argparse.Namespace:
         help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
     add("--layers", type=int, nargs="+", help="layers to cap (default: 70 to 90 %% of the depth)")
-    add("--percentile", type=float, default=75,
-        help="percentile of the calibration projections at which the floor is set")  # fmt: skip
+    add("--percentile", type=float,
+        help="percentile of the calibration projections at which the floor is set (default: the "
+             "paper's 75; for the tiny model, the one of docs/protocol.md)")  # fmt: skip
     add("--steer", type=float, metavar="COEFFICIENT",
         help="also steer, by this many mean residual norms toward the Assistant")  # fmt: skip
     add("--tokens", type=int, default=64, help="maximum number of tokens in a reply")
@@ -107,14 +109,17 @@ def answer(args: argparse.Namespace) -> None:
     axis.check(model)
     count = model.config.num_hidden_layers
     layers = check_layers(args.layers or default_layers(count), count)
+    percentile = (TinyLab if cli.is_tiny(args) else Lab).percentile
+    if args.percentile is not None:
+        percentile = args.percentile
     interventions: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "baseline": nullcontext,
-        "capped": lambda: mx.capping(model, axis, layers=layers, percentile=args.percentile),
+        "capped": lambda: mx.capping(model, axis, layers=layers, percentile=percentile),
     }
     if args.steer is not None:
         interventions["steered"] = lambda: mx.steering(model, axis, args.steer)
     layer = max(layers)  # where the last cap acts
-    low, high, floor = (axis.thresholds(p)[layer].item() for p in (2, 98, args.percentile))
+    low, high, floor = (axis.thresholds(p)[layer].item() for p in (2, 98, percentile))
     print(
         f"The cap acts at layers {layers[0]} to {layers[-1]}. Projections are those at layer "
         f"{layer}, where the floor is {floor:.1f}."
