@@ -154,8 +154,7 @@ def capping(
 def default_layers(count: int) -> range:
     """The paper's range, 0.70 to 0.90 of the depth, for a model of `count` layers.
 
-    If that range has fewer than two layers, all layers are capped: capping one alone has little
-    effect.
+    In a small model it begins earlier, so that it has at least two layers.
     """
-    layers = range(round(0.7 * count), round(0.9 * count))
-    return layers if len(layers) > 1 else range(count)
+    first, last = round(0.7 * count), round(0.9 * count)
+    return range(max(0, min(first, last - 2)), last)

@@ -35,11 +35,7 @@ class TinyLab(Lab):
 
     world: World
     max_new_tokens: ClassVar[int] = MAX_NEW_TOKENS
-
-    @property
-    def layers(self) -> Sequence[int]:
-        """All layers are capped: the paper's range of the depth would be one layer of four."""
-        return range(len(self.axis.vectors))
+    percentile: ClassVar[float] = 95  # of the floor, chosen by the rule of docs/protocol.md
 
     def ask(self, requests: Sequence[Request]) -> list[Reading]:
         """Send each request to the model, and read the replies."""
