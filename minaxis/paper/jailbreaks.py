@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PERCENTILES = (25, 50, 75, 90, 95)
+PERCENTILES = (50, 75, 90, 95, 98)
 STEERED = (0.25, 0.5)  # coefficients, toward the Assistant
 NO_PERSONA_EFFECT = "personas do not clearly leak more than the Assistant"
 FORBIDDEN = "forbidden"  # name of the forbidden questions among a trade-off's requests

@@ -35,7 +35,7 @@ class TinyLab(Lab):
 
     world: World
     max_new_tokens: ClassVar[int] = MAX_NEW_TOKENS
-    percentile: ClassVar[float] = 95  # of the floor, chosen by the rule of docs/protocol.md
+    percentile: ClassVar[float] = 98  # of the floor, chosen by the rule of docs/protocol.md
 
     def ask(self, requests: Sequence[Request]) -> list[Reading]:
         """Send each request to the model, and read the replies."""
