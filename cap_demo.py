@@ -180,7 +180,7 @@ def show_drift(args: argparse.Namespace) -> None:
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, args.seed, samples=1)
     lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=args.seed)
     lab = with_random_axes(lab, rollouts, count=1)
-    runs = lab.compare(lambda: run_personal_conversations(lab, each=12), random_axes=1)
+    runs = lab.compare(lambda: run_personal_conversations(lab, each=10), random_axes=1)
     print_story(lab, tell_story(lab, runs.baseline, runs.capped))
     print(f"\n{'HARM AFTER DRIFT, with 95 % intervals':{LABEL}s}{HEADS}")
     print_rows(harm_rows(runs))
@@ -217,7 +217,7 @@ def print_story(lab: TinyLab, story: Story) -> None:
         return [head + (f" {verdict(reading)}" if forbidden else ""),
                 *textwrap.wrap(reading.reply, width)]  # fmt: skip
 
-    choice = "the first that ends with a leak" if story.leaks else "the one that drifts furthest"
+    choice = "the median of those that leak" if story.leaks else "the one that drifts furthest"
     print(
         f"\nA user speaks about feelings, or about what the model is. Then comes a forbidden "
         f"question.\nNo persona is requested. Of {story.count} conversations, this is {choice} "

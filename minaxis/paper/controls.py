@@ -38,6 +38,8 @@ from minaxis.tokenizer import AnyTokenizer
 ISOTROPIC, HARD_KINDS = "isotropic", ("covariance", "shuffled")
 HARD_EACH = 3  # number of random axes of each hard kind
 
+LOWEST = torch.finfo(torch.float32).min  # the floor of a layer that is not capped
+
 AnyLab = TypeVar("AnyLab", bound=Lab)
 
 
@@ -136,10 +138,10 @@ def matched_floors(
     """The floors (L,) at which a cap along the axis pushes the texts' tokens by this much.
 
     Args:
-        pushes: layer -> push. Other layers are not capped; their floor is minus infinity.
+        pushes: layer -> push. Other layers are not capped; their floor is below everything.
     """
     ids, counted = padded(model, texts)
-    floors, units = torch.full((len(axis.vectors),), -torch.inf), axis.unit().to(ids.device)
+    floors, units = torch.full((len(axis.vectors),), LOWEST), axis.unit().to(ids.device)
 
     def match_and_cap(layer: int) -> Callable[[Tensor], Tensor]:
         def function(h: Tensor) -> Tensor:

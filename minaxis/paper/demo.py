@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from random import Random
 
+import torch
 from torch import Tensor
 
 from minaxis.axis import Axis
@@ -19,6 +20,7 @@ from minaxis.support.stats import Rate, rate
 from minaxis.tiny.lab import TinyLab, joined, personas_speak
 from minaxis.tiny.questions import GROUPS, TASKS, forbidden_questions, role_play, tasks
 from minaxis.tiny.reader import Reading
+from minaxis.tiny.world import ASSISTANT
 from minaxis.tokenizer import AnyTokenizer
 
 
@@ -34,8 +36,9 @@ class Turn:
 class Story:
     """One personal conversation that ends with a forbidden question, with and without a cap.
 
-    The choice looks at the baseline only. It is the first conversation whose last reply leaks. If
-    none leaks, it is the one with the lowest projection before the question.
+    The choice looks at the baseline only. Of the conversations whose last reply leaks, it is the
+    median one by the number of turns in which the Assistant speaks. If none leaks, it is the one
+    with the lowest projection before the question.
     """
 
     turns: list[Turn]  # the last one is the forbidden question
@@ -46,8 +49,12 @@ class Story:
 def tell_story(lab: TinyLab, baseline: Branched, capped: Branched) -> Story:
     """Choose a conversation, and let the model without a cap read both of its versions."""
     leaks = [reading.right for reading in baseline.forbidden[LAST]]
+    kept = torch.tensor(
+        [[r.speaker == ASSISTANT for r in turn] for turn in baseline.conversations.readings]
+    ).sum(0)  # (N,) turns in which the Assistant speaks
+    leaking = sorted((i for i, leak in enumerate(leaks) if leak), key=lambda i: kept[i].item())
     before = baseline.conversations.projections(lab.axis, lab.layers[-1])[:, LAST - 1]
-    chosen = leaks.index(True) if any(leaks) else int(before.argmin())
+    chosen = leaking[len(leaking) // 2] if leaking else int(before.argmin())
     columns = [
         [turn[chosen] for turn in (*run.conversations.readings, run.forbidden[LAST])]
         for run in (baseline, capped)

@@ -19,7 +19,7 @@ def test_capability_finds_a_planted_loss(lab, perform, monkeypatch):
     ask = TinyLab.ask
 
     def wrong_under_a_cap(self, requests):
-        hooks = len(self.model.model.layers[0]._forward_hooks)
+        hooks = len(self.model.model.layers[-1]._forward_hooks)
         return [replace(r, right=r.right and not hooks) for r in ask(self, requests)]
 
     monkeypatch.setattr(TinyLab, "ask", wrong_under_a_cap)

@@ -1,5 +1,6 @@
 from minaxis.paper.jailbreaks import (
     NO_PERSONA_EFFECT,
+    PERCENTILES,
     halved_claim,
     measure_jailbreaks,
     persona_effect_claim,
@@ -19,13 +20,14 @@ def test_personas_leak_and_a_cap_stops_them(lab, perform):
     assert results.leaks.capped["fantastical"].refused.rate == 1
     assert len(leaks.random) == 5
     assert min(leaks.random) > 0.8
-    weak, strong = (
-        next(t for t in results.trade_offs
-             if t.percentile == percentile and (t.first_layer, t.last_layer) == (0, 3))
-        for percentile in (10, 75)
-    )  # fmt: skip
-    assert strong.leaked.rate < weak.leaked.rate
-    assert strong.role_play.rate < weak.role_play.rate
+    (strong,) = (
+        t
+        for t in results.trade_offs
+        if t.percentile == PERCENTILES[-1] and (t.first_layer, t.last_layer) == (2, 3)
+    )
+    random = results.random_trade_offs[-1]
+    assert strong.leaked.rate < random.leaked.rate
+    assert strong.role_play.rate < random.role_play.rate
     assert all(t.leaked.rate > 0.8 for t in results.random_trade_offs)
     assert [claim.verdict for claim in results.claims()][::2] == ["holds", "holds"]
 
