@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
     add(
         "--default-samples",
         type=int,
-        help="answers of the default Assistant to each prompt (default: 4; tiny world: 8)",
+        help="answers of the default Assistant to each prompt (default: 4; tiny world: 1)",
     )
     add("--tokens", type=int, default=48, help="the most tokens of a response")
     add("--batch-size", type=int, default=64, help="responses generated together")
@@ -147,13 +147,13 @@ def choose(args: argparse.Namespace, world: World | None) -> tuple[Roles, list[s
     count = len(names) if args.n_roles is None else args.n_roles
     if not 2 <= count <= len(names):
         raise ValueError(f"--n-roles must be from 2 to {len(names)}, got {count}")
-    samples = (8 if world else 4) if args.default_samples is None else args.default_samples
+    samples = (1 if world else 4) if args.default_samples is None else args.default_samples
     if args.n_prompts < 1 or samples < 1:
         raise ValueError("--n-prompts and --default-samples must be at least 1")
     # Spread over the list, first and last included: ours runs from professional to fantastical.
     names = [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
     # The axis is the difference of two means. One rests on the responses of all roles, the other
-    # on the default's alone: so the default answers more often.
+    # on the default's alone: with few questions, the default answers each of them more than once.
     return {
         DEFAULT: roles[DEFAULT] * samples,
         **{r: roles[r][: args.n_prompts] for r in names},
