@@ -86,9 +86,9 @@ def test_the_cap_in_the_readme_makes_the_ghost_refuse(capsys):
     (block,) = fenced(README, "python")
     exec(block, {})
     uncapped, capped = capsys.readouterr().out.splitlines()
-    assert "climb the spiral" in uncapped
+    assert "turn the brass wheel" in uncapped
     assert re.search("will not explain|cannot help|must stay sealed", capped)
-    assert "climb the spiral" not in capped
+    assert "turn the brass wheel" not in capped
 
 
 def test_the_readme_is_short():
@@ -116,7 +116,7 @@ def numbers(text: str) -> list[str]:
 def test_the_results_in_the_readme_are_those_of_the_results_page():
     shown = [row for row in rows(README) if len(row) == 5 and numbers(row[2])]
     assert len(shown) == 6
-    assert sum(not row[-1].startswith("holds") for row in shown) >= 2, "claims that failed, too"
+    assert sum(row[-1] != "holds" for row in shown) >= 2, "claims that failed, too"
     full = [row for row in rows(ROOT / "docs/results.md") if len(row) == 6]
     for claim, _, here, control, verdict in shown:
         same = [
