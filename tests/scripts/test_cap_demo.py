@@ -41,7 +41,7 @@ def test_all_experiments_at_a_small_scale_write_a_report_that_needs_no_other_fil
     output = run("--all", "--scale", 0.1, "--out", tmp_path)
     assert "The paper's " in output
     results = json.loads((tmp_path / "results.json").read_text())
-    assert len(results["experiments"]) == 7
+    assert len(results["experiments"]) == 10
     assert output.count("\n| ") == 1 + len(results["claims"])  # the header, and a row for each
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == len(list(tmp_path.glob("*.png"))) > 8
