@@ -1,8 +1,8 @@
 """From drift to cap: watch the projection on the Assistant Axis while a model answers.
 
     python cap_demo.py                                   # 10 s: drift, harm after it, and a cap
-    python cap_demo.py --all                             # 3 minutes: the paper in miniature
-    python cap_demo.py --model smollm2 --all             # 15 minutes, after fit_axis.py
+    python cap_demo.py --all                             # 2 minutes: the paper in miniature
+    python cap_demo.py --model smollm2 --dtype bfloat16 --all    # 20 minutes, after fit_axis.py
     python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
 

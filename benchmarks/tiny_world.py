@@ -1,6 +1,6 @@
 """The table of the tiny world, for several training seeds and two controls.
 
-    python benchmarks/tiny_world.py            # 13 minutes on two cores
+    python benchmarks/tiny_world.py            # 10 minutes on two cores
 
 `train_tiny.py` trains each model that is not yet in the folder, and measures it. The controls are a
 model with random weights, and a model of a world in which any topic is asked of any character.

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import minaxis as mx
-from minaxis.activation_cap import cap_reference
+from minaxis.activation_cap import cap_reference, default_layers
 from minaxis.fast import cap_operator
 
 FLOATS = [torch.float32, torch.bfloat16, torch.float16]
@@ -234,3 +234,11 @@ def test_a_compiled_capped_model_equals_the_eager_one(tiny, gradients):
         torch.testing.assert_close(compiled, eager)
         plain_model = torch.compile(tiny, fullgraph=True, backend="eager")(ids)
         assert plain_model.equal(eager)
+
+
+@pytest.mark.parametrize(
+    ("count", "layers"),
+    [(80, range(56, 72)), (30, range(21, 27)), (4, range(2, 4)), (2, range(2)), (1, range(1))],
+)
+def test_the_default_layers_are_the_papers_and_at_least_two(count, layers):
+    assert default_layers(count) == layers

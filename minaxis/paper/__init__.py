@@ -28,7 +28,7 @@ What they share:
     open_lab.py      the lab of an open model: replies are judged by likelihood and by simple rules
     open_speakers.py who speaks in a reply: a forced choice by likelihood
     components.py    what the principal components are about
-    controls.py      the two controls
+    controls.py      random axes that push as hard, and random weights
     claims.py        what an experiment returns
     figures.py       the style of all figures
     cap_choice.py    where, how high and at which tokens to cap: the grid and the rule
