@@ -89,7 +89,7 @@ def model_data(model: Transformer) -> dict[str, Any]:
              "rms_norm_eps", "rope_theta")  # fmt: skip
     return {
         "config": {name: getattr(model.config, name) for name in names},
-        "shapes": [[name, p.numel()] for name, p in parameters.items()],
+        "sizes": [[name, p.numel()] for name, p in parameters.items()],
         "weights": b64encode(weights.numpy().tobytes()).decode(),
     }
 
@@ -100,11 +100,11 @@ def reader_data(world: World) -> dict[str, Any]:
     return {
         "archaic": sorted(reader.archaic_words),
         "refusals": sorted(reader.refusals),
-        "owner": reader.owner,
+        "owner": list(reader.owner.items()),
         "people": sorted(reader.people),
         "names": [pattern.pattern for pattern in reader.stated_names],
         "closings": reader.polite_closings,
-        "questions": {q.text: [q.topic, q.answer] for q in every_question(world)},
+        "questions": [[q.text, [q.topic, q.answer]] for q in every_question(world)],
     }
 
 
