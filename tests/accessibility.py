@@ -61,7 +61,8 @@ AUDIT = r"""(() => {
     const large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) say("contrast " + ratio.toFixed(2), node);
   }
-  if (document.documentElement.scrollWidth > innerWidth) wrong.push("wider than the window");
+  const { scrollWidth, clientWidth } = document.documentElement;
+  if (scrollWidth > clientWidth) wrong.push("wider than the window");
   return wrong;
 })()"""
 

@@ -69,8 +69,8 @@ class Engine:
         room = self.info["context"] - len(prompt)
         if room < 1:
             raise ValueError(
-                f"The context of {self.info['context']} tokens is full. Undo a turn, or clear, to "
-                "go on."
+                f"The conversation has {len(prompt)} tokens, but the model's context holds "
+                f"{self.info['context']}. Undo a turn, or clear, to go on."
             )
         given = None if text is None else self.tokenizer.encode(text, inside=True)
         wanted = sampling.max_new_tokens if given is None else len(given)

@@ -206,7 +206,7 @@
     const heads = ["Layer", "Place, and the floor", "Projection"].map((text) => make("th", { scope: "col" }, text));
     $("word").replaceChildren(make("p", { role: "status" }, make("b", {}, `“${reply.tokens[i].trim()}”`),
       ` ${line[readLayer].toFixed(1)} at layer ${readLayer}${lifted}`),
-      make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body)));
+      make("table", { "aria-label": "The word at every layer" }, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body)));
   }
 
   function measure() {

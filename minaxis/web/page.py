@@ -36,7 +36,8 @@ def build_page(engine: str, *, data: str = "", connect: str = "'none'") -> str:
 
     policy = (
         f"default-src 'none'; script-src {allowed(script)}; style-src {allowed(style)}; "
-        f"connect-src {connect}; img-src data:; base-uri 'none'; form-action 'none'"
+        f"connect-src {connect}; img-src data:; base-uri 'none'; "
+        "form-action 'none'; require-trusted-types-for 'script'"
     )
     parts = {"POLICY": policy, "STYLE": style, "SCRIPT": script, "DATA": data.replace("</", r"<\/")}
     for name, text in parts.items():

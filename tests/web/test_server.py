@@ -142,7 +142,7 @@ def test_a_full_context_is_said_plainly(server):
     long = request("I feel lonely tonight. " * 400)
     (event,) = events(ask(server, body=long)[2])
     assert event["type"] == "error"
-    assert "context of 1024 tokens is full" in event["message"]
+    assert "context holds 1024" in event["message"]
     nearly = request("lonely " * 500, text="lonely " * 600)
     assert events(ask(server, body=nearly)[2])[-1] | {"tokens": 0} == {
         "type": "done", "tokens": 0, "contextUsed": 1024, "stopped": "context"
