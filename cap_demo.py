@@ -5,6 +5,9 @@
     python cap_demo.py --model smollm2 --dtype bfloat16 --all    # 20 minutes, after fit_axis.py
     python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
+    python cap_demo.py --page play.html                  # a page to play with, the model inside
+    python cap_demo.py --web [--model smollm2]           # the same page, for any model
+    python cap_demo.py --chat                            # the same in a terminal
 
 Without messages, a user speaks with the tiny model about feelings, or about what it is, and then
 asks a forbidden question. One such conversation is printed with and without a cap. Two tables say
@@ -55,6 +58,10 @@ from minaxis.tiny.questions import fit_tiny_axis
 from minaxis.tiny.reader import Reading
 from minaxis.tiny.world import World
 from minaxis.tokenizer import AnyTokenizer
+from minaxis.web.answers import Engine
+from minaxis.web.chat import chat
+from minaxis.web.export import write_page
+from minaxis.web.server import serve
 
 DOCS = Path(__file__).parent / "docs"
 
@@ -67,6 +74,11 @@ def arguments() -> argparse.Namespace:
     add("--scale", type=float, default=1.0, help="with --all: factor on the numbers of questions")
     add("--write-docs", type=Path, nargs="+", metavar="FOLDER",
         help="put the results of --all in these folders into docs/")  # fmt: skip
+    add("--page", type=Path, metavar="FILE.html",
+        help="write one HTML file with the tiny model inside, to talk with in a browser")  # fmt: skip
+    add("--web", nargs="?", const="127.0.0.1:8642", metavar="HOST:PORT",
+        help="serve this page for any model, on this machine unless an address is given")  # fmt: skip
+    add("--chat", action="store_true", help="talk with the baseline and the capped model here")
     add("--axis", type=Path,
         help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
@@ -81,8 +93,9 @@ def arguments() -> argparse.Namespace:
         help="JSON file for the replies; with --all, a folder (default: out/report, or "
              "out/MODEL/report for an open model)")  # fmt: skip
     args = p.parse_args()
+    live = ("layers", "percentile", "tokens") if args.web or args.chat else ()
     for name in ("system", "layers", "percentile", "steer", "tokens"):
-        if not args.messages and getattr(args, name) != p.get_default(name):
+        if not args.messages and name not in live and getattr(args, name) != p.get_default(name):
             p.error(f'--{name} needs a message to answer: add one, as in "Hi" --{name} ...')
     return args
 
@@ -91,6 +104,14 @@ def main() -> None:
     args = arguments()
     if args.write_docs:
         report.write_docs(DOCS / "results.md", DOCS / "figures", args.write_docs)
+    elif args.page:
+        model, tokenizer, world = load_tiny(args)
+        write_page(args.page, model, tokenizer, mx.Axis.load(axis_path(args)), world)
+        print(f"written: {args.page}; open it in a browser")
+    elif args.web:
+        serve(make_engine(args), args.web)
+    elif args.chat:
+        chat(make_engine(args), sampling(args))
     elif args.messages:
         answer(args)
     elif args.all:
@@ -109,9 +130,7 @@ def answer(args: argparse.Namespace) -> None:
     axis.check(model)
     count = model.config.num_hidden_layers
     layers = check_layers(args.layers or default_layers(count), count)
-    percentile = (TinyLab if cli.is_tiny(args) else Lab).percentile
-    if args.percentile is not None:
-        percentile = args.percentile
+    percentile = floor_percentile(args)
     interventions: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "baseline": nullcontext,
         "capped": lambda: mx.capping(model, axis, layers=layers, percentile=percentile),
@@ -127,10 +146,7 @@ def answer(args: argparse.Namespace) -> None:
     answers = []
     for reply in answer_messages(
         model, tokenizer, axis, args.messages, interventions, layer=layer, system=args.system,
-        sampling=mx.SamplingParams(
-            max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p,
-            seed=args.seed,
-        ),
+        sampling=sampling(args),
     ):  # fmt: skip
         if reply.intervention == "baseline":
             print(f"\n> {reply.message}")
@@ -145,6 +161,35 @@ def answer(args: argparse.Namespace) -> None:
         )
     if args.out:
         write_json(args.out, {"settings": cli.settings(args), "turns": answers})
+
+
+def sampling(args: argparse.Namespace) -> mx.SamplingParams:
+    """How replies are sampled."""
+    return mx.SamplingParams(
+        max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
+    )
+
+
+def floor_percentile(args: argparse.Namespace) -> float:
+    """The percentile of the floor: --percentile, or the one for this kind of model."""
+    if args.percentile is not None:
+        return args.percentile
+    return (TinyLab if cli.is_tiny(args) else Lab).percentile
+
+
+def make_engine(args: argparse.Namespace) -> Engine:
+    """What answers on the served page and in the terminal."""
+    world = None
+    if cli.is_tiny(args):
+        model, tokenizer, world = load_tiny(args)
+    else:
+        model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
+    count = model.config.num_hidden_layers
+    return Engine(
+        model, tokenizer, mx.Axis.load(axis_path(args)), world,
+        layers=check_layers(args.layers or default_layers(count), count),
+        percentile=floor_percentile(args), max_tokens=args.tokens,
+    )  # fmt: skip
 
 
 def axis_path(args: argparse.Namespace) -> Path:

@@ -24,9 +24,9 @@
     return say(`The model could not be loaded: ${error.message}`);
   }
   const { info } = engine, { readLayer, thresholds, layers: count } = info;
-  const low = thresholds[readLayer][2], high = thresholds[readLayer][98];
+  const low = thresholds[readLayer][0], high = thresholds[readLayer][100];
   const settings = {
-    kind: "cap", percentile: Math.round(info.percentile), coefficient: -0.3, seed: 0,
+    kind: "cap", percentile: Math.round(info.percentile), coefficient: -0.3, seed: info.seed,
     layers: { cap: info.capLayers, steer: [Math.floor(count / 2)] },
   };
   let turns = [], running = null, picked = null, reading = "plain";
@@ -52,7 +52,7 @@
     try {
       for (const turn of [...turns])
         for (const side of SIDES) if (!turn[side]?.done) await answer(turn, side, mine.signal);
-      say(turns.length ? "" : "Cleared.");
+      say("");
     } catch (error) {
       if (running !== mine) return; // a later run has taken over
       say(mine.signal.aborted ? "Stopped." : error.message);
@@ -89,7 +89,7 @@
         reply.tokens.push(event.text);
         reply.own.push(event.projections);
         reply.lifted.push(event.lifted.some(Boolean));
-        reply.node.append(word(reply, reply.tokens.length - 1));
+        reply.node.append(...word(reply, reply.tokens.length - 1));
       } else if (event.type === "plain") reply.plain = event.projections;
       else if (event.type === "place") reply.place = event;
       else if (event.type === "reading") reply.reading = event;
@@ -134,11 +134,12 @@
 
   // The conversation
 
-  function word(reply, i) {
-    const node = make("span", { class: reply.lifted[i] ? "tok lifted" : "tok" }, reply.tokens[i]);
+  function word(reply, i) { // a token: the space before it, and a coloured rest
+    const text = reply.tokens[i].trimStart(), space = reply.tokens[i].slice(0, -text.length || undefined);
+    const node = make("span", { class: reply.lifted[i] ? "tok lifted" : "tok" }, text);
     heat(node, rows(reply)[i][readLayer]);
     if (picked?.reply === reply && picked.i === i) node.classList.add("picked");
-    return node;
+    return [space, node];
   }
 
   function heat(node, value) {
@@ -161,7 +162,7 @@
         e.preventDefault();
         pick(reply, picked?.reply === reply ? picked.i + step : 0);
       },
-    }, ...reply.tokens.map((_, i) => word(reply, i)));
+    }, ...reply.tokens.flatMap((_, i) => word(reply, i)));
     node.append(reply.node);
     if (reply.done) node.append(facts(reply));
     if (reply.note) node.append(make("p", { class: "note" }, reply.note));
@@ -236,7 +237,7 @@
   }
 
   function measure() {
-    course();
+    trajectory();
     map();
     if (picked && turns.some((turn) => SIDES.some((side) => turn[side] === picked.reply))) detail();
   }
@@ -247,26 +248,26 @@
     return make("path", { d, class: `mark ${side}`, ...more });
   }
 
-  function course() {
+  function trajectory() {
     const lines = SIDES.map((side) => finished(side).map(projection)), [least, most] = [
       Math.min(thresholds[readLayer][0], ...lines.flat()), Math.max(thresholds[readLayer][100], ...lines.flat())];
     const x = (i) => 16 + (i * 288) / Math.max(7, lines[0].length - 1);
-    const y = (v) => 164 - (148 * (v - least)) / (most - least), [bottom, top] = info.assistant.map(y);
+    const y = (v) => 136 - (126 * (v - least)) / (most - least), [bottom, top] = info.assistant.map(y);
     const words = SIDES.map((side, i) => `${titled(side)}: ${lines[i].map((v) => v.toFixed(1)).join(", ") || "no reply yet"}.`);
-    const chart = make("svg", { viewBox: "0 0 320 192", role: "img", "aria-label":
+    const chart = make("svg", { viewBox: "0 0 320 162", role: "img", "aria-label":
       `Mean projection of each reply. ${words.join(" ")} Floor ${floor().toFixed(1)}, the Assistant’s range `
       + info.assistant.map((v) => v.toFixed(1)).join(" to ") },
       make("rect", { x: 4, width: 312, y: top, height: Math.max(1, bottom - top), class: "band" }),
-      make("line", { x1: 4, x2: 316, y1: 172, y2: 172, class: "rail" }),
-      make("text", { x: 6, y: 186 }, "turn 1"),
-      make("text", { x: 314, y: 186, "text-anchor": "end" }, String(Math.max(8, lines[0].length))));
+      make("line", { x1: 4, x2: 316, y1: 142, y2: 142, class: "rail" }),
+      make("text", { x: 6, y: 157 }, "turn 1"),
+      make("text", { x: 314, y: 157, "text-anchor": "end" }, String(Math.max(8, lines[0].length))));
     if (settings.kind === "cap")
       chart.append(make("line", { x1: 4, x2: 316, y1: y(floor()), y2: y(floor()), class: "floor" }));
     SIDES.forEach((side, s) => {
       const d = lines[s].map((v, i) => `${i ? "L" : "M"}${x(i)} ${y(v)}`).join("");
       chart.append(make("path", { d, class: `line ${side}` }), ...lines[s].map((v, i) => marker(side, x(i), y(v))));
     });
-    $("course").replaceChildren(chart);
+    $("trajectory").replaceChildren(chart);
   }
 
   function map() {
@@ -276,7 +277,7 @@
       const values = all.map((p) => p[key]), least = Math.min(...values), most = Math.max(...values);
       return (p) => from + ((to - from) * (p[key] - least)) / (most - least || 1);
     };
-    const x = scale("x", 14, 306), y = scale("y", 206, 18);
+    const x = scale("x", 14, 306), y = scale("y", 156, 16);
     const label = make("text", { class: "name" });
     const name = (role) => {
       label.textContent = role?.name ?? "";
@@ -291,16 +292,16 @@
     const last = SIDES.map((side, s) => [titled(side), trails[s].at(-1)]).filter(([, place]) => place);
     const now = last.map(([side, place]) => `${side.toLowerCase()}: ${near(x(place), y(place)).name}`);
     const chart = make("svg", {
-      viewBox: "0 0 320 238", role: "img",
+      viewBox: "0 0 320 186", role: "img",
       "aria-label": `The roles by the two main directions in which they differ. Nearest now: ${now.join("; ") || "no reply yet"}.`,
       onpointermove: (e) => {
         const box = chart.getBoundingClientRect();
-        name(near(((e.clientX - box.left) * 320) / box.width, ((e.clientY - box.top) * 238) / box.height));
+        name(near(((e.clientX - box.left) * 320) / box.width, ((e.clientY - box.top) * 186) / box.height));
       },
       onpointerleave: () => name(null),
     }, ...info.roles.map((role) => make("circle", {
       cx: x(role), cy: y(role), r: role.name === "Assistant" ? 6 : 3.5, class: role.name === "Assistant" ? "home" : "role",
-    })), make("text", { x: 306, y: 232, "text-anchor": "end" }, "PC1, toward the Assistant →"));
+    })), make("text", { x: 306, y: 182, "text-anchor": "end" }, "PC1, toward the Assistant →"));
     const home = info.roles.find((role) => role.name === "Assistant");
     if (home) chart.append(make("text", { x: x(home), y: y(home) - 10, "text-anchor": "end", class: "name" }, "Assistant"));
     SIDES.forEach((side, s) => {
@@ -348,17 +349,17 @@
   const within = (x, least, most) => Number.isFinite(x) && x >= least && x <= most;
 
   const state = () => ({
-    ...settings, talk: turns.map((turn) => ("given" in turn ? [turn.user, turn.given] : [turn.user])),
+    ...settings, conversation: turns.map((turn) => ("given" in turn ? [turn.user, turn.given] : [turn.user])),
   });
 
-  function restore({ talk, kind, percentile, coefficient, seed, layers }) {
+  function restore({ conversation, kind, percentile, coefficient, seed, layers }) {
     const text = (s) => typeof s === "string" && s.length <= 20000;
     const layer = (l) => Number.isInteger(l) && within(l, 0, count - 1);
-    if (!(talk.length <= 64 && talk.every((t) => within(t.length, 1, 2) && t.every(text)) && within(percentile, 0, 100)
+    if (!(conversation.length <= 64 && conversation.every((t) => within(t.length, 1, 2) && t.every(text)) && within(percentile, 0, 100)
       && within(coefficient, -1, 1) && within(seed, 0, 999999) && kind in settings.layers
       && [layers.cap, layers.steer].every((l) => l.length && l.every(layer)))) throw new Error("bad values");
     Object.assign(settings, { kind, percentile: Math.round(percentile), coefficient, seed: Math.round(seed), layers });
-    turns = talk.map(([user, given]) => (given === undefined ? { user } : { user, given }));
+    turns = conversation.map(([user, given]) => (given === undefined ? { user } : { user, given }));
     again([]);
   }
 
@@ -376,11 +377,11 @@
     $("file").value = "";
     try {
       if (file.size > 1e6) throw new Error("more than 1 MB");
-      const talk = [];
+      const past = [];
       for (const { role, content } of JSON.parse(await file.text()).conversation)
-        if (role === "user") talk.push([content]);
-        else if (role === "assistant") talk.at(-1).push(content);
-      restore({ ...state(), talk });
+        if (role === "user") past.push([content]);
+        else if (role === "assistant") past.at(-1).push(content);
+      restore({ ...state(), conversation: past });
     } catch (error) {
       say(`${file?.name} is not a transcript, {"conversation": [{"role", "content"}, …]}: ${error.message}`);
     }
@@ -472,6 +473,7 @@
   });
   addEventListener("hashchange", fromLink);
   $("model").textContent = info.model;
+  $("about").textContent = info.about;
   controls();
   draw();
   fromLink();
