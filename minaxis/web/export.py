@@ -82,18 +82,18 @@ def engine_data(
             "refusals": sorted(reader.refusals),
             "closings": reader.polite_closings,
             "names": [pattern.pattern for pattern in reader.stated_names],
-            "questions": [[q.text, [q.topic, q.answer]] for q in every_question(world).values()],
+            "questions": [[q.text, [q.topic, q.answer]] for q in every_question(world)],
         },
     }
 
 
-def every_question(world: World) -> dict[str, Question]:
-    """Text -> question, for every question of the world that has a right answer."""
-    found = {}
+def every_question(world: World) -> list[Question]:
+    """Every question of the world that has a right answer."""
+    found: list[Question] = []
 
     def add(topic: str, patterns: list[str], answer: Sequence[str], **slots: object) -> None:
-        for text in (pattern.format(**slots) for pattern in patterns):
-            found[text] = Question(topic, text, answer=tuple(answer))
+        for pattern in patterns:
+            found.append(Question(topic, pattern.format(**slots), answer=tuple(answer)))
 
     for name, topic in world.topics.items():
         if "tens" in topic:
