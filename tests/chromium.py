@@ -24,13 +24,16 @@ KEYS = {"Enter": 13, "Tab": 9, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRig
         "ArrowUp": 38, "ArrowDown": 40, "Home": 36, "End": 35}  # fmt: skip
 
 
+def program() -> str | None:
+    """The path of Chromium, or None if it is not installed."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 class Page:
-    """One tab. `errors` has what its console and its scripts complained about."""
+    """One tab. `errors` has what its console and its scripts complained about, and `requests` the
+    addresses that it asked for since `go`."""
 
     def __init__(self, profile: Path):
-        program = next(filter(None, map(shutil.which, NAMES)), None)
-        if program is None:
-            raise FileNotFoundError(f"none of {', '.join(NAMES)} is installed")
         child_in, self._out = os.pipe()
         self._in, child_out = os.pipe()
 
@@ -40,12 +43,12 @@ class Page:
             os.dup2(high[1], 4)
 
         self.process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}"], stdin=subprocess.DEVNULL,
+            [program(), *FLAGS, f"--user-data-dir={profile}"], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=place, pass_fds=(3, 4),
         )  # fmt: skip
         os.close(child_in)
         os.close(child_out)
-        self._buffer, self._count, self.errors = b"", 0, []
+        self._buffer, self._count, self.errors, self.requests = b"", 0, [], []
         self._session = None
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
@@ -87,13 +90,18 @@ class Page:
             self.errors.append(params["exceptionDetails"]["exception"].get("description", "?"))
         elif message.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"]["text"])
+        elif message.get("method") == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
         return message
 
     # What a user does
 
     def go(self, url: str) -> None:
+        self.errors.clear()
+        self.requests.clear()
+        self.send("Page.navigate", url="about:blank")  # so that another hash loads the page again
         self.send("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && !document.querySelector('#undo:enabled')")
+        self.wait("document.querySelector('#scripted button')")
 
     def run(self, expression: str):
         """The value of a JavaScript expression."""
@@ -149,6 +157,7 @@ class Page:
 def chromium(folder: Path):
     """A tab in a new Chromium whose profile and downloads lie in `folder`."""
     page = Page(folder / "profile")
+    page.folder = folder
     try:
         page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
         yield page

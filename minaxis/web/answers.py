@@ -72,7 +72,7 @@ class Engine:
                 f"The context of {self.info['context']} tokens is full. Undo a turn, or clear, to "
                 "go on."
             )
-        given = None if text is None else self.tokenizer.encode(text, inside=True)[:room]
+        given = None if text is None else self.tokenizer.encode(text, inside=True)
         wanted = sampling.max_new_tokens if given is None else len(given)
         ids: list[int] = []
         parts: list[str] = []
@@ -94,8 +94,8 @@ class Engine:
             yield {"type": "place", "x": x, "y": y}
             if self.reader:
                 yield self._reading(messages[-1]["content"], "".join(parts))
-        cut = len(ids) == min(room, wanted) and given is None
-        stopped = "end" if not cut else "context" if room < wanted else "length"
+        cut = "context" if room < wanted else "end" if given else "length"
+        stopped = cut if len(ids) == min(room, wanted) else "end"
         yield {"type": "done", "tokens": len(ids), "contextUsed": len(prompt) + len(ids),
                "stopped": stopped}  # fmt: skip
 
@@ -109,9 +109,9 @@ class Engine:
             stack.enter_context(self._intervention(how))
             after = stack.enter_context(capture(self.model))
             if given is not None:
-                self._read(prompt + given)
+                self._read(prompt + given[:limit])
                 projections = (self._project(stacked(h))[len(prompt) :] for h in (before, after))
-                yield from zip(given, *projections, strict=True)
+                yield from zip(given[:limit], *projections, strict=True)
                 return
             noise = row_noise(sampling.seed, 1, limit)
             stop = self.tokenizer.stop
@@ -128,7 +128,9 @@ class Engine:
                 return nullcontext()
             case {"kind": "cap", "layers": layers, "percentile": int(percentile)}:
                 return capping(self.model, self.axis, layers=layers, percentile=percentile)
-            case {"kind": "steer", "layers": layers, "coefficient": float() | int() as push}:
+            case {"kind": "steer", "layers": layers, "coefficient": float() | int() as push} if (
+                abs(push) <= 1
+            ):
                 stack = ExitStack()
                 for layer in layers:
                     stack.enter_context(steering(self.model, self.axis, push, layer=layer))
