@@ -255,7 +255,7 @@ const TinyEngine = (() => {
     }
 
     readReply(message, reply) { // only some messages are questions with an answer
-      const [topic, answer] = this.questions.get(message) ?? ["", []];
+      const [topic, answer] = this.questions.get(message.trim()) ?? ["", []];
       const reading = { ...this.read(answer, reply), forbidden: topic === "forbidden" };
       return answer.length ? reading : { ...reading, right: null, refused: null };
     }

@@ -2,7 +2,7 @@
 //
 //   node run_engine.js ENGINE.js DATA.json JOBS.json OUT.bin
 //
-// Prints one JSON result for each job, and writes the logits of all steps to OUT.bin as float32.
+// Prints one JSON result for each job, and writes the logits of all steps, or the weights, to OUT.bin as float32.
 "use strict";
 const fs = require("fs");
 const [enginePath, dataPath, jobsPath, outPath] = process.argv.slice(2);
@@ -32,13 +32,20 @@ const jobs = {
   sample: ({ logits, noise, temperature, topP }) =>
     sample(Float32Array.from(logits), noise, temperature, topP),
   read: ({ message, reply }) => engine.reader.readReply(message, reply),
-  weight: ({ name }) => Array.from(engine.model.w[name]),
-  async reply({ options, abortAfter }) {
+  weights: () => Object.values(engine.model.weights).map((w) => fs.writeSync(out, w)),
+  time({ tokens }) { // milliseconds of the processor for each token
+    const cache = engine.model.newCache(), start = process.cpuUsage();
+    for (let id = 0; id < tokens; id++) computeLogits(readToken(id, cache).last);
+    const { user, system } = process.cpuUsage(start);
+    return (user + system) / 1000 / tokens;
+  },
+  async reply({ request, abortAfter, context = 1024 }) {
+    engine.info.context = context;
     const events = [], controller = new AbortController();
     tokens = [];
     let error = null;
     const add = (event) => events.push(event) === abortAfter && controller.abort();
-    await engine.reply(options, add, controller.signal).catch((e) => (error = e.name));
+    await engine.reply(request, add, controller.signal).catch((e) => (error = e.name));
     return { events, tokens, error };
   },
 };
