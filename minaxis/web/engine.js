@@ -6,7 +6,8 @@
 // the Assistant Axis) and edited (steered, or capped). The parts have the order of minaxis/*.py,
 // and tests hold both to the same numbers. export.py puts this file and its data into a page.
 //
-// Shapes: D width of the residual stream, Dh width of a head, V vocabulary.
+// One token is read at a time, so x is one vector and there is no batch. The keys and values of
+// earlier tokens are in a cache. D is the width of x, Dh that of a head, V the vocabulary's size.
 "use strict";
 
 const TinyEngine = (() => {
@@ -287,7 +288,7 @@ const TinyEngine = (() => {
       const choose = () => sample(model.logits(last), random(), temperature, topP);
       const edit = editor(intervention, this.axis), pause = pauses(signal);
       const ids = [], said = [], words = [];
-      let { last } = (await this.read(prompt, cache, edit, pause)).at(-1), stopped = "length";
+      let { last } = (await this.readAll(prompt, cache, edit, pause)).at(-1), stopped = "length";
       while (given || ids.length < maxTokens) {
         const id = given ? given[ids.length] : choose();
         if (id === end || cache.length === info.context) {
@@ -305,7 +306,7 @@ const TinyEngine = (() => {
       }
       if (ids.length) {
         // Under a cap a projection is lifted by construction. So the unchanged model reads again.
-        const again = () => this.read([...prompt, ...ids], model.newCache(), () => {}, pause);
+        const again = () => this.readAll([...prompt, ...ids], model.newCache(), () => {}, pause);
         const plain = intervention ? (await again()).slice(prompt.length) : said;
         const reading = this.reader.readReply(messages.at(-1).content, words.join(""));
         onEvent({ type: "plain", projections: plain.map((seen) => this.project(seen)) });
@@ -315,7 +316,7 @@ const TinyEngine = (() => {
       onEvent({ type: "done", tokens: ids.length, contextUsed: cache.length, stopped });
     }
 
-    async read(ids, cache, edit, pause) {
+    async readAll(ids, cache, edit, pause) {
       const seen = [];
       for (const id of ids) {
         seen.push(this.model.read(id, cache, edit));
@@ -350,7 +351,7 @@ const TinyEngine = (() => {
     };
   }
 
-  return { Engine, Model, Tokenizer, Reader, sample, editor };
+  return { Engine, sample };
 })();
 
 async function makeEngine() { // for the page; export.py has written the data into it
