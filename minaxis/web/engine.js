@@ -6,7 +6,8 @@
 // the Assistant Axis) and edited (steered, or capped). The parts have the order of minaxis/*.py,
 // and tests hold both to the same numbers. export.py puts this file and its data into a page.
 //
-// Shapes: D width of the residual stream, Dh width of a head, V vocabulary.
+// One token is read at a time, so x is one vector and there is no batch. The keys and values of
+// earlier tokens are in a cache. D is the width of x, Dh that of a head, V the vocabulary's size.
 "use strict";
 
 const TinyEngine = (() => {
@@ -114,11 +115,11 @@ const TinyEngine = (() => {
       this.frequencies = new Float32Array(Dh / 2).map((_, i) => 1 / rope_theta ** ((2 * i) / Dh));
     }
 
-    newCache() { // keys and values of the tokens read so far, in each layer
+    newCache() { // the tokens read so far, and their keys and values in each layer
       const { num_hidden_layers, max_position_embeddings, hidden_size } = this.config;
       const room = () => new Float32Array(max_position_embeddings * hidden_size);
       const layers = Array.from({ length: num_hidden_layers }, () => [room(), room()]);
-      return { length: 0, layers };
+      return { ids: [], layers };
     }
 
     project(name, x) {
@@ -171,7 +172,7 @@ const TinyEngine = (() => {
     // Reads one token. `edit(x, layer)` may change the residual stream after each block, in place.
     // Returns the stream after each block, as edited, and after the last norm.
     read(token, cache, edit = () => {}) {
-      const D = this.config.hidden_size, position = cache.length++;
+      const D = this.config.hidden_size, position = cache.ids.push(token) - 1;
       const x = this.weights["model.embed_tokens.weight"].slice(token * D, (token + 1) * D);
       const stream = cache.layers.map((keysAndValues, layer) => {
         const name = `model.layers.${layer}`, normed = this.norm(`${name}.input_layernorm`, x);
@@ -269,6 +270,7 @@ const TinyEngine = (() => {
       this.model = new Model(model);
       this.tokenizer = new Tokenizer(tokenizer);
       this.reader = new Reader(reader);
+      this.caches = new Map(); // of the last conversations
     }
 
     // Answers the last message, and reports each token as it comes. A given `text` is read as if
@@ -283,14 +285,15 @@ const TinyEngine = (() => {
         return onEvent({ type: "error", message });
       }
       const given = text === undefined ? null : [...tokenizer.encode(text), end];
-      const random = randomNumbers(seed), decode = tokenizer.decoder(), cache = model.newCache();
+      const random = randomNumbers(seed), decode = tokenizer.decoder();
       const choose = () => sample(model.logits(last), random(), temperature, topP);
       const edit = editor(intervention, this.axis), pause = pauses(signal);
+      const name = JSON.stringify(intervention), cache = this.takeCache(name, prompt.slice(0, -1));
       const ids = [], said = [], words = [];
-      let { last } = (await this.read(prompt, cache, edit, pause)).at(-1), stopped = "length";
+      let { last } = (await this.readAll(prompt, cache, edit, pause)).at(-1), stopped = "length";
       while (given || ids.length < maxTokens) {
         const id = given ? given[ids.length] : choose();
-        if (id === end || cache.length === info.context) {
+        if (id === end || cache.ids.length === info.context) {
           stopped = id === end ? "end" : "context";
           break;
         }
@@ -304,24 +307,44 @@ const TinyEngine = (() => {
         await pause();
       }
       if (ids.length) {
-        // Under a cap a projection is lifted by construction. So the unchanged model reads again.
-        const again = () => this.read([...prompt, ...ids], model.newCache(), () => {}, pause);
-        const plain = intervention ? (await again()).slice(prompt.length) : said;
-        const reading = this.reader.readReply(messages.at(-1).content, words.join(""));
+        let plain = said;
+        if (intervention) {
+          // A cap lifts a projection by construction. So the unchanged model reads again.
+          const unchanged = `${name} unchanged`, again = this.takeCache(unchanged, prompt);
+          plain = await this.readAll([...prompt, ...ids], again, () => {}, pause);
+          this.keepCache(unchanged, again);
+        }
+        plain = plain.slice(-ids.length);
         onEvent({ type: "plain", projections: plain.map((seen) => this.project(seen)) });
         onEvent({ type: "place", ...this.place(plain) });
+        const reading = this.reader.readReply(messages.at(-1).content, words.join(""));
         onEvent({ type: "reading", ...reading });
       }
-      onEvent({ type: "done", tokens: ids.length, contextUsed: cache.length, stopped });
+      onEvent({ type: "done", tokens: ids.length, contextUsed: cache.ids.length, stopped });
+      this.keepCache(name, cache);
     }
 
-    async read(ids, cache, edit, pause) {
+    async readAll(ids, cache, edit, pause) { // what the cache does not hold yet
       const seen = [];
-      for (const id of ids) {
+      for (const id of ids.slice(cache.ids.length)) {
         seen.push(this.model.read(id, cache, edit));
         await pause();
       }
       return seen;
+    }
+
+    // A conversation grows at its end. So a cache is kept, and cut before the first new token.
+    takeCache(name, ids) {
+      const cache = this.caches.get(name) ?? this.model.newCache();
+      this.caches.delete(name); // a reply that runs beside this one gets a cache of its own
+      const same = cache.ids.findIndex((id, i) => id !== ids[i]);
+      if (same >= 0) cache.ids.length = same;
+      return cache;
+    }
+
+    keepCache(name, cache) {
+      if (this.caches.size === 6) this.caches.delete(this.caches.keys().next().value); // the oldest
+      this.caches.set(name, cache);
     }
 
     project({ stream }) { // one token's projection on the unit axis of each layer
@@ -350,7 +373,7 @@ const TinyEngine = (() => {
     };
   }
 
-  return { Engine, Model, Tokenizer, Reader, sample, editor };
+  return { Engine, sample };
 })();
 
 async function makeEngine() { // for the page; export.py has written the data into it

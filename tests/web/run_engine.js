@@ -39,7 +39,8 @@ const jobs = {
     const { user, system } = process.cpuUsage(start);
     return (user + system) / 1000 / tokens;
   },
-  async reply({ request, abortAfter, context = 1024 }) {
+  async reply({ request, abortAfter, context = 1024, keep = false }) {
+    if (!keep) engine.caches.clear();
     engine.info.context = context;
     const events = [], controller = new AbortController();
     tokens = [];

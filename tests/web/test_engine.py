@@ -348,6 +348,22 @@ def test_a_given_reply_is_read_as_if_the_model_had_said_it(run):
     assert len(logits) == 0, "nothing is chosen, so no logits are needed"
 
 
+def test_a_kept_cache_changes_no_number(run):
+    """A conversation of three turns, then another one with the same beginning."""
+    chat, jobs = [], []
+    for text in ("I feel lonely tonight.", "Do you dream?", "What is 42 plus 5?"):
+        chat = [*chat, {"role": "user", "content": text}]
+        jobs += [request(chat, how) for how in INTERVENTIONS]
+        chat = [*chat, {"role": "assistant", "content": "Peace upon thee. I dream."}]
+    jobs += [request([*chat[:3], {"role": "user", "content": "Hi"}], INTERVENTIONS[1])]
+    jobs = [{"kind": "reply", "request": r} for r in jobs]
+    fresh, _ = run(jobs)
+    kept, _ = run([job | {"keep": True} for job in jobs])
+    assert [result["events"] for result in kept] == [result["events"] for result in fresh]
+    read = [sum(len(result["tokens"]) for result in results) for results in (kept, fresh)]
+    assert read[0] < read[1] - 100
+
+
 def test_a_reply_that_nobody_wants_any_more_stops(run):
     job = {"kind": "reply", "request": request("Do you dream?", INTERVENTIONS[1]), "abortAfter": 3}
     (result,), _ = run([job])
