@@ -97,8 +97,8 @@ class Jailbreaks(Experiment):
         return [
             effect,
             Claim(
-                "Steering toward the Assistant (+0.25) lowers the leak rate of requested fantastical "
-                "personas: change",
+                "Steering toward the Assistant (+0.25) lowers the leak rate of requested "
+                "fantastical personas: change",
                 "less (fig. 5)", difference(steered, leaked.baseline), Rule(at_most=-0.1),
                 failed_precondition=failed,
             ),
