@@ -75,10 +75,10 @@ def arguments() -> argparse.Namespace:
     add("--write-docs", type=Path, nargs="+", metavar="FOLDER",
         help="put the results of --all in these folders into docs/")  # fmt: skip
     add("--page", type=Path, metavar="FILE.html",
-        help="write one HTML file with the tiny model inside, to talk with in a browser")  # fmt: skip
+        help="write a page to play with, as one file that has the tiny model inside")  # fmt: skip
     add("--web", nargs="?", const="127.0.0.1:8642", metavar="HOST:PORT",
-        help="serve this page for any model, on this machine unless an address is given")  # fmt: skip
-    add("--chat", action="store_true", help="talk with the baseline and the capped model here")
+        help="serve this page for any model, to this machine unless HOST is another")  # fmt: skip
+    add("--chat", action="store_true", help="the same conversation in the terminal")
     add("--axis", type=Path,
         help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
@@ -97,6 +97,8 @@ def arguments() -> argparse.Namespace:
     for name in ("system", "layers", "percentile", "steer", "tokens"):
         if not args.messages and name not in live and getattr(args, name) != p.get_default(name):
             p.error(f'--{name} needs a message to answer: add one, as in "Hi" --{name} ...')
+    if args.page and not cli.is_tiny(args):
+        p.error("--page can only hold a model of the tiny world: serve others with --web")
     return args
 
 

@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -31,12 +31,10 @@ class Engine:
 
     Args:
         world: the world whose exact reader reads the replies; None for an open model.
-        layers: the layers that are capped at first.
-        percentile: the percentile of the first floor.
-        max_tokens: the most tokens of a reply.
+        layers, percentile, max_tokens: as for `page_info`.
 
     Attributes:
-        info: what the page shows before the first reply (`page_info`).
+        info: what the page shows before the first reply.
     """
 
     def __init__(
@@ -55,109 +53,124 @@ class Engine:
     def reply(self, request: Any) -> Generator[Event, None, None]:
         """Answer a request of the page, event by event.
 
+        Args:
+            request: "messages", "seed", "temperature", "topP", "maxTokens", "intervention" (None,
+                or "kind", "layers" and "percentile" or "coefficient"), and "text" for a reply that
+                is given and only read.
+
         Yields:
             {"type": "token", "text", "projections" and "lifted": one for each layer}, then "plain"
             (the projections as the model without an intervention reads the reply), "place" (in
             persona space), for the tiny world "reading", and "done".
 
         Raises:
-            ValueError: a request that the page would not send, or a conversation that fills the
-                context.
+            ValueError: a request that the page would not send, or one that fills the context.
         """
-        messages, sampling, text, how = self._check(request)
-        prompt = encode_chat(self.tokenizer, messages)
+        messages, sampling, how = self._check(request)
+        prompt, given = encode_chat(self.tokenizer, messages), request.get("text")
         room = self.info["context"] - len(prompt)
         if room < 1:
             raise ValueError(
                 f"The conversation has {len(prompt)} tokens, but the model's context holds "
                 f"{self.info['context']}. Undo a turn, or clear, to go on."
             )
-        given = None if text is None else self.tokenizer.encode(text, inside=True)
-        wanted = sampling.max_new_tokens if given is None else len(given)
-        ids: list[int] = []
-        parts: list[str] = []
-        own: list[Tensor] = []  # (L,) of each token, as the answering model sees it
-        capped = torch.tensor(how is not None and how["kind"] == "cap")
+        if isinstance(given, str):
+            ids = self.tokenizer.encode(given, inside=True)
+            wanted, cut = len(ids), "end"
+            tokens = self._read_given(prompt, ids[:room], how)
+        else:
+            wanted, cut = sampling.max_new_tokens, "length"
+            tokens = self._sample(prompt, min(room, wanted), sampling, how)
+        ids, text = [], ""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may span tokens
-        for token, before, after in self._tokens(prompt, given, min(room, wanted), sampling, how):
+        for token, before, after in tokens:
             ids.append(token)
-            own.append(after)
-            parts.append(decoder.decode(self.tokenizer.token_bytes(token)))
-            lifted = (after > before) & capped
-            yield {"type": "token", "text": parts[-1], "projections": after.tolist(),
-                   "lifted": lifted.tolist()}  # fmt: skip
+            piece = decoder.decode(self.tokenizer.token_bytes(token))
+            text += piece
+            lifted = (after > before) if how and how["kind"] == "cap" else torch.zeros_like(after)
+            yield {"type": "token", "text": piece, "projections": after.tolist(),
+                   "lifted": lifted.bool().tolist()}  # fmt: skip
         if ids:
             h = self._read(prompt + ids)[len(prompt) :]  # (T, L, D)
             yield {"type": "plain", "projections": self._project(h).tolist()}
-            mean = h[:, self.info["readLayer"]].mean(0)
-            x, y = ((mean - self.center) @ self.directions.T).tolist()
+            x, y = (self.directions @ (h[:, self.info["readLayer"]].mean(0) - self.center)).tolist()
             yield {"type": "place", "x": x, "y": y}
             if self.reader:
-                yield self._reading(messages[-1]["content"], "".join(parts))
-        cut = "context" if room < wanted else "end" if given else "length"
-        stopped = cut if len(ids) == min(room, wanted) else "end"
+                yield self._reading(messages[-1]["content"], text)
+        full = len(ids) == room < wanted
+        stopped = "context" if full else cut if len(ids) == wanted else "end"
         yield {"type": "done", "tokens": len(ids), "contextUsed": len(prompt) + len(ids),
                "stopped": stopped}  # fmt: skip
 
-    def _tokens(
-        self, prompt: list[int], given: list[int] | None, limit: int, sampling: SamplingParams,
-        how: dict[str, Any] | None,
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:  # fmt: skip
-        """Each token, and its projections (L,) before and after the intervention at that layer."""
-        with ExitStack() as stack:
-            before = stack.enter_context(capture(self.model))
-            stack.enter_context(self._intervention(how))
-            after = stack.enter_context(capture(self.model))
-            if given is not None:
-                self._read(prompt + given[:limit])
-                projections = (self._project(stacked(h))[len(prompt) :] for h in (before, after))
-                yield from zip(given[:limit], *projections, strict=True)
-                return
-            noise = row_noise(sampling.seed, 1, limit)
-            stop = self.tokenizer.stop
-            token = -1
-            for step in decode_steps(self.model, [prompt], noise, stop, sampling):
-                if step.is_response[0]:  # the pass has read the token sampled before it
-                    first, second = (self._project(stacked(h))[-1] for h in (before, after))
-                    yield token, first, second
-                token = int(step.tokens[0])
-
-    def _intervention(self, how: dict[str, Any] | None) -> AbstractContextManager[Any]:
-        match how:
-            case None:
-                return nullcontext()
-            case {"kind": "cap", "layers": layers, "percentile": int(percentile)}:
-                return capping(self.model, self.axis, layers=layers, percentile=percentile)
-            case {"kind": "steer", "layers": layers, "coefficient": float() | int() as push} if (
-                abs(push) <= 1
-            ):
-                stack = ExitStack()
-                for layer in layers:
-                    stack.enter_context(steering(self.model, self.axis, push, layer=layer))
-                return stack
-        raise ValueError(f"an intervention must cap or steer, got {how!r:.100}")
-
-    def _check(self, request: Any) -> tuple[list, SamplingParams, str | None, dict | None]:
-        """The parts of a request, if it has the types and the sizes that the page sends."""
+    def _check(self, request: Any) -> tuple[list, SamplingParams, dict[str, Any] | None]:
+        """Messages, sampling and intervention, if they are of the kind and size of the page's."""
         match request:
             case {
-                "messages": [*messages, {"role": "user", "content": str()}],
-                "seed": int(seed), "temperature": float() | int() as temperature,
-                "topP": float() | int() as top_p, "maxTokens": int(tokens),
-                "intervention": None | {"kind": str(), "layers": [int(), *_]} as how,
-            } if len(messages) < MOST_MESSAGES and 0 <= seed < 2**31 and all(
+                "messages": [*_, {"role": "user"}] as messages, "seed": int(seed),
+                "temperature": float() | int() as temperature, "topP": float() | int() as top_p,
+                "maxTokens": int(most), "intervention": how,
+            } if len(messages) <= MOST_MESSAGES and 0 <= seed < 2**31 and all(
                 isinstance(m, dict) and m.get("role") in ("system", "user", "assistant")
                 for m in messages
             ):  # fmt: skip
-                text = request.get("text")
-                if how:
-                    how = how | {"layers": sorted(set(check_layers(how["layers"], len(self.unit))))}
-                sampling = SamplingParams(
-                    max_new_tokens=min(tokens, self.info["maxTokens"]), temperature=temperature,
-                    top_p=top_p, seed=seed,
-                )  # fmt: skip
-                return (request["messages"], sampling, text if isinstance(text, str) else None, how)
+                most = min(most, self.info["maxTokens"])
+                return messages, SamplingParams(
+                    max_new_tokens=most, temperature=temperature, top_p=top_p, seed=seed
+                ), self._check_intervention(how)  # fmt: skip
         raise ValueError("not a request that the page sends, or one of too many messages")
+
+    def _check_intervention(self, how: Any) -> dict[str, Any] | None:
+        match how:
+            case None:
+                return None
+            case {"kind": "cap", "layers": [_, *_] as layers, "percentile": int()} | {
+                "kind": "steer",
+                "layers": [_, *_] as layers,
+                "coefficient": float() | int(),
+            } if abs(how.get("coefficient", 0)) <= 1:
+                return how | {"layers": sorted(set(check_layers(layers, len(self.unit))))}
+        raise ValueError(f"not an intervention that the page knows: {how!r:.100}")
+
+    def _intervene(self, stack: ExitStack, how: dict[str, Any] | None) -> None:
+        if how and how["kind"] == "cap":
+            stack.enter_context(
+                capping(self.model, self.axis, layers=how["layers"], percentile=how["percentile"])
+            )
+        elif how:
+            for layer in how["layers"]:
+                stack.enter_context(
+                    steering(self.model, self.axis, how["coefficient"], layer=layer)
+                )
+
+    # Both yield each token, and its projections (L,) before and after the intervention there.
+
+    def _sample(
+        self, prompt: list[int], most: int, sampling: SamplingParams, how: dict[str, Any] | None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        noise = row_noise(sampling.seed, 1, most)
+        with ExitStack() as stack:
+            before = stack.enter_context(capture(self.model))
+            self._intervene(stack, how)
+            after = stack.enter_context(capture(self.model))
+            token = -1
+            for step in decode_steps(self.model, [prompt], noise, self.tokenizer.stop, sampling):
+                if step.is_response[0]:  # the pass has read the token that was sampled before it
+                    yield (
+                        token,
+                        self._project(stacked(before))[-1],
+                        self._project(stacked(after))[-1],
+                    )
+                token = int(step.tokens[0])
+
+    def _read_given(
+        self, prompt: list[int], ids: list[int], how: dict[str, Any] | None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        with ExitStack() as stack:
+            before = stack.enter_context(capture(self.model))
+            self._intervene(stack, how)
+            after = self._read(prompt + ids)
+        projections = (self._project(h)[len(prompt) :] for h in (stacked(before), after))
+        yield from zip(ids, *projections, strict=True)
 
     @torch.no_grad()
     def _read(self, ids: list[int]) -> Tensor:
@@ -172,8 +185,8 @@ class Engine:
 
     def _reading(self, message: str, reply: str) -> Event:
         """Who speaks in a reply, and does it keep the secret? Only a known question has answers."""
-        question = self.questions.get(message.strip(), Question("", ""))
         assert self.reader
+        question = self.questions.get(message.strip(), Question("", ""))
         reading = self.reader.read(question, reply)
         return {
             "type": "reading",

@@ -4,84 +4,77 @@ import shutil
 import sys
 import textwrap
 from itertools import zip_longest
-from typing import Any
 
+from minaxis.chat import Message
 from minaxis.generation import SamplingParams
 from minaxis.support.meter import gauge
 from minaxis.web.answers import Engine
 
-SIDES = ("baseline", "capped")
-HELP = "Enter a message; /undo takes back a turn, /clear all of them, and Ctrl-D ends."
+HELP = "Type a message. /undo takes back a turn, /clear all of them, and Ctrl-D ends."
 
 
 def chat(engine: Engine, sampling: SamplingParams) -> None:
     """Ask for messages until the input ends, and print how both sides answer each."""
-    print(
-        f"{engine.info['model']}: the baseline on the left, the capped model on the right.\n{HELP}"
-    )
-    talks: dict[str, list[dict[str, str]]] = {side: [] for side in SIDES}
+    width = min(shutil.get_terminal_size((100, 24)).columns, 140) // 2 - 2
+    conversations: dict[str, list[Message]] = {"baseline": [], "capped": []}
+    print(f"{engine.info['model']}: on the left as it is, on the right capped.\n{HELP}")
     while True:
         try:
             message = input("\n> ").strip()
         except EOFError:
-            print()
-            return
+            return print()
         if message in ("/undo", "/clear"):
-            for talk in talks.values():
-                del talk[-2 if message == "/undo" else 0 :]
-            print(f"{len(talks['baseline']) // 2} turns are left.")
+            for messages in conversations.values():
+                del messages[-2 if message == "/undo" else 0 :]
+            print(f"Turns left: {len(conversations['baseline']) // 2}")
         elif message:
-            columns = []
-            for side, talk in talks.items():
-                asked = [*talk, {"role": "user", "content": message}]
-                try:
-                    text, head = answer(engine, side, asked, sampling)
-                except ValueError as error:  # the context is full
-                    print(error)
-                    break
-                columns.append([head, *textwrap.wrap(text, column_width())])
-                talks[side] = [*asked, {"role": "assistant", "content": text}]
+            asked: Message = {"role": "user", "content": message}
+            try:
+                replies = {
+                    side: answer(engine, [*messages, asked], sampling, capped=side == "capped")
+                    for side, messages in conversations.items()
+                }
+            except ValueError as error:  # the context is full
+                print(error)
+                continue
+            for side, (text, _) in replies.items():
+                conversations[side] += [asked, {"role": "assistant", "content": text}]
+            columns = ([head, *textwrap.wrap(text, width)] for text, head in replies.values())
             for left, right in zip_longest(*columns, fillvalue=""):
-                print(f"{left:{column_width() + 3}s}{right}".rstrip())
+                print(f"{left:{width + 3}s}{right}".rstrip())
 
 
 def answer(
-    engine: Engine, side: str, messages: list[dict[str, str]], sampling: SamplingParams
+    engine: Engine, messages: list[Message], sampling: SamplingParams, *, capped: bool
 ) -> tuple[str, str]:
-    """The reply of one side, and a line that says where it lies on the axis.
+    """The reply of one side, and a line that says where the unchanged model places it.
 
     On a terminal, a meter follows every token.
     """
-    info = engine.info
-    layer, floors = info["readLayer"], info["thresholds"][info["readLayer"]]
-    scale = (floors[round(info["percentile"])], floors[0], floors[100])
-    cap = {"kind": "cap", "layers": info["capLayers"], "percentile": round(info["percentile"])}
+    info, layer, text, end = engine.info, engine.info["readLayer"], "", "empty reply"
+    percentile, floors = round(info["percentile"]), info["thresholds"][layer]
+    low, floor, high = floors[0], floors[percentile], floors[100]
+    cap = {"kind": "cap", "layers": info["capLayers"], "percentile": percentile}
     request = {
-        "messages": messages, "seed": sampling.seed + len(messages) // 2,
-        "temperature": sampling.temperature, "topP": sampling.top_p,
-        "maxTokens": sampling.max_new_tokens, "intervention": cap if side == "capped" else None,
+        "messages": messages, "seed": sampling.seed + len(messages) // 2, "topP": sampling.top_p,
+        "temperature": sampling.temperature, "maxTokens": sampling.max_new_tokens,
+        "intervention": cap if capped else None,
     }  # fmt: skip
-    text, who = "", ""
-    plain: list[Any] = []
     for event in engine.reply(request):
         if event["type"] == "token":
             text += event["text"]
             if sys.stdout.isatty():
                 now = event["projections"][layer]
-                print(f"\r\033[K{side:9s}{now:7.1f} {gauge(now, *scale)} {text[-30:]!r}", end="")
+                line = f"{'capped' if capped else 'baseline':8s} {now:6.1f}"
+                print(f"\r\033[K{line} {gauge(now, floor, low, high)} {text[-30:]!r}", end="")
+                sys.stdout.flush()
         elif event["type"] == "plain":
-            plain = [row[layer] for row in event["projections"]]
+            mean = sum(row[layer] for row in event["projections"]) / len(event["projections"])
+            end = f"{mean:6.1f} {gauge(mean, floor, low, high, width=16)}"
         elif event["type"] == "reading":
-            who = event["speaker"] or "no clear speaker"
+            end += f" {event['speaker'] or 'no clear speaker'}"
             if event["forbidden"]:
-                who += ": LEAKS THE SECRET" if event["right"] else ": keeps the secret"
+                end += " LEAKS THE SECRET" if event["right"] else " keeps the secret"
     if sys.stdout.isatty():
-        print("\r\033[K", end="", flush=True)
-    if not plain:
-        return text, f"{side}: empty reply"
-    mean = sum(plain) / len(plain)
-    return text, f"{mean:6.1f} {gauge(mean, *scale, width=16)} {who}"
-
-
-def column_width() -> int:
-    return min(shutil.get_terminal_size((100, 24)).columns, 140) // 2 - 2
+        print("\r\033[K", end="")
+    return text, end

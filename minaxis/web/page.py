@@ -60,9 +60,11 @@ def page_info(
         max_tokens: the most tokens of a reply.
 
     Raises:
-        ValueError: an axis of another model, or one without calibration projections or roles.
+        ValueError: an axis of another model, one without calibration projections or roles, or a
+            percentile outside 0 to 100.
     """
     axis.check(model)
+    axis.thresholds(percentile)  # raises an error if there is no such percentile
     read = max(layers)
     center, directions = persona_space(axis, read)
     assert axis.role_vectors is not None

@@ -1,5 +1,6 @@
 """The server answers its own page, and refuses everything else."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -84,7 +85,8 @@ def test_a_streamed_reply_equals_that_of_generate(server, tiny_model):
         found = events(ask(server, body=request(seed=seed, intervention=how))[2])
         prompt = mx.encode_chat(tokenizer, request()["messages"])
         sampling = mx.SamplingParams(max_new_tokens=40, seed=seed)
-        with server.engine._intervention(how):
+        with contextlib.ExitStack() as stack:
+            server.engine._intervene(stack, how)
             (ids,) = mx.generate(model, tokenizer, [prompt], sampling)
         tokens = [e for e in found if e["type"] == "token"]
         assert "".join(e["text"] for e in tokens) == tokenizer.decode(ids)
