@@ -115,11 +115,11 @@ const TinyEngine = (() => {
       this.frequencies = new Float32Array(Dh / 2).map((_, i) => 1 / rope_theta ** ((2 * i) / Dh));
     }
 
-    newCache() { // the tokens read so far, and their keys and values in each layer
+    newCache() { // the tokens read so far; in each layer, their keys and values
       const { num_hidden_layers, max_position_embeddings, hidden_size } = this.config;
       const room = () => new Float32Array(max_position_embeddings * hidden_size);
       const layers = Array.from({ length: num_hidden_layers }, () => [room(), room()]);
-      return { ids: [], layers };
+      return { tokens: [], layers };
     }
 
     project(name, x) {
@@ -170,10 +170,10 @@ const TinyEngine = (() => {
     }
 
     // Reads one token. `edit(x, layer)` may change the residual stream after each block, in place.
-    // Returns the stream after each block, as edited, and after the last norm.
-    read(token, cache, edit = () => {}) {
-      const D = this.config.hidden_size, position = cache.ids.push(token) - 1;
-      const x = this.weights["model.embed_tokens.weight"].slice(token * D, (token + 1) * D);
+    // The cache keeps the stream after each block, as edited, and after the last norm.
+    read(id, cache, edit = () => {}) {
+      const D = this.config.hidden_size, position = cache.tokens.length;
+      const x = this.weights["model.embed_tokens.weight"].slice(id * D, (id + 1) * D);
       const stream = cache.layers.map((keysAndValues, layer) => {
         const name = `model.layers.${layer}`, normed = this.norm(`${name}.input_layernorm`, x);
         add(x, this.attention(`${name}.self_attn`, normed, keysAndValues, position));
@@ -181,7 +181,7 @@ const TinyEngine = (() => {
         edit(x, layer);
         return x.slice();
       });
-      return { stream, last: this.norm("model.norm", x) };
+      cache.tokens.push({ id, stream, last: this.norm("model.norm", x) });
     }
 
     logits(last) { // (V,) how likely each token comes next; the output matrix is the embedding
@@ -285,66 +285,54 @@ const TinyEngine = (() => {
         return onEvent({ type: "error", message });
       }
       const given = text === undefined ? null : [...tokenizer.encode(text), end];
-      const random = randomNumbers(seed), decode = tokenizer.decoder();
-      const choose = () => sample(model.logits(last), random(), temperature, topP);
-      const edit = editor(intervention, this.axis), pause = pauses(signal);
-      const name = JSON.stringify(intervention), cache = this.takeCache(name, prompt.slice(0, -1));
-      const ids = [], said = [], words = [];
-      let { last } = (await this.readAll(prompt, cache, edit, pause)).at(-1), stopped = "length";
-      while (given || ids.length < maxTokens) {
-        const id = given ? given[ids.length] : choose();
-        if (id === end || cache.ids.length === info.context) {
+      const random = randomNumbers(seed), decode = tokenizer.decoder(), pause = pauses(signal);
+      const edit = editor(intervention, this.axis), name = JSON.stringify(intervention);
+      const cache = await this.readAll(name, prompt, edit, pause), { tokens } = cache, words = [];
+      let stopped = "length";
+      while (given || words.length < maxTokens) {
+        const choose = () => sample(model.logits(tokens.at(-1).last), random(), temperature, topP);
+        const id = given ? given[words.length] : choose();
+        if (id === end || tokens.length === info.context) {
           stopped = id === end ? "end" : "context";
           break;
         }
-        // The pass that reads a token gives its projections, and the logits of the next token.
-        const lifted = [], seen = model.read(id, cache, (x, layer) => lifted.push(edit(x, layer)));
-        ids.push(id);
-        said.push(seen);
+        // The pass that reads a token gives its projections, and what the next choice needs.
+        const lifted = [];
+        model.read(id, cache, (x, layer) => lifted.push(edit(x, layer)));
         words.push(decode(id));
-        onEvent({ type: "token", text: words.at(-1), projections: this.project(seen), lifted });
-        last = seen.last;
+        const projections = this.project(tokens.at(-1));
+        onEvent({ type: "token", text: words.at(-1), projections, lifted });
         await pause();
       }
-      if (ids.length) {
-        let plain = said;
-        if (intervention) {
-          // A cap lifts a projection by construction. So the unchanged model reads again.
-          const unchanged = `${name} unchanged`, again = this.takeCache(unchanged, prompt);
-          plain = await this.readAll([...prompt, ...ids], again, () => {}, pause);
-          this.keepCache(unchanged, again);
+      this.caches.set(name, cache);
+      if (words.length) {
+        let plain = cache;
+        if (intervention) { // a cap lifts a projection: let the unchanged model read it all again
+          const unchanged = `${name}, unchanged`, ids = tokens.map(({ id }) => id);
+          plain = await this.readAll(unchanged, ids, () => {}, pause);
+          this.caches.set(unchanged, plain);
         }
-        plain = plain.slice(-ids.length);
-        onEvent({ type: "plain", projections: plain.map((seen) => this.project(seen)) });
-        onEvent({ type: "place", ...this.place(plain) });
+        const said = plain.tokens.slice(prompt.length);
         const reading = this.reader.readReply(messages.at(-1).content, words.join(""));
+        onEvent({ type: "plain", projections: said.map((token) => this.project(token)) });
+        onEvent({ type: "place", ...this.place(said) });
         onEvent({ type: "reading", ...reading });
       }
-      onEvent({ type: "done", tokens: ids.length, contextUsed: cache.ids.length, stopped });
-      this.keepCache(name, cache);
+      onEvent({ type: "done", tokens: words.length, contextUsed: tokens.length, stopped });
     }
 
-    async readAll(ids, cache, edit, pause) { // what the cache does not hold yet
-      const seen = [];
-      for (const id of ids.slice(cache.ids.length)) {
-        seen.push(this.model.read(id, cache, edit));
+    // A conversation grows at its end. So its cache is kept, and only what differs is read again.
+    async readAll(name, ids, edit, pause) {
+      const cache = this.caches.get(name) ?? this.model.newCache(), { tokens } = cache;
+      this.caches.delete(name); // a reply that runs beside this one gets a cache of its own
+      for (const old of [...this.caches.keys()].slice(0, -6)) this.caches.delete(old);
+      const same = tokens.findIndex(({ id }, i) => id !== ids[i]);
+      if (same >= 0) tokens.length = same;
+      for (const id of ids.slice(tokens.length)) {
+        this.model.read(id, cache, edit);
         await pause();
       }
-      return seen;
-    }
-
-    // A conversation grows at its end. So a cache is kept, and cut before the first new token.
-    takeCache(name, ids) {
-      const cache = this.caches.get(name) ?? this.model.newCache();
-      this.caches.delete(name); // a reply that runs beside this one gets a cache of its own
-      const same = cache.ids.findIndex((id, i) => id !== ids[i]);
-      if (same >= 0) cache.ids.length = same;
       return cache;
-    }
-
-    keepCache(name, cache) {
-      if (this.caches.size === 6) this.caches.delete(this.caches.keys().next().value); // the oldest
-      this.caches.set(name, cache);
     }
 
     project({ stream }) { // one token's projection on the unit axis of each layer

@@ -298,7 +298,7 @@
     Object.assign($("amount"), { min: least, max: most, step, value: amount });
     $("seed").value = seed;
     $("amount-name").textContent = kind === "cap" ? "Floor" : "Push";
-    $("amount-text").textContent = kind === "cap" ? `${amount}th percentile, ${floor().toFixed(1)}`
+    $("amount-text").textContent = kind === "cap" ? `percentile ${amount}, at ${floor().toFixed(1)}`
       : `${amount} mean norms, ${amount < 0 ? "away from" : "toward"} the Assistant`;
     for (const box of $("layers").querySelectorAll("input")) box.checked = layers[kind].includes(+box.value);
     for (const node of document.querySelectorAll(".titled")) node.textContent = titled("treated");

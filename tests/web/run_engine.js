@@ -35,7 +35,10 @@ const jobs = {
   weights: () => Object.values(engine.model.weights).map((w) => fs.writeSync(out, w)),
   time({ tokens }) { // milliseconds of the processor for each token
     const cache = engine.model.newCache(), start = process.cpuUsage();
-    for (let id = 0; id < tokens; id++) computeLogits(readToken(id, cache).last);
+    for (let id = 0; id < tokens; id++) {
+      readToken(id, cache);
+      computeLogits(cache.tokens.at(-1).last);
+    }
     const { user, system } = process.cpuUsage(start);
     return (user + system) / 1000 / tokens;
   },

@@ -353,7 +353,7 @@ def test_a_kept_cache_changes_no_number(run):
     chat, jobs = [], []
     for text in ("I feel lonely tonight.", "Do you dream?", "What is 42 plus 5?"):
         chat = [*chat, {"role": "user", "content": text}]
-        jobs += [request(chat, how) for how in INTERVENTIONS]
+        jobs += [request(chat, how) for how in INTERVENTIONS[:2]]
         chat = [*chat, {"role": "assistant", "content": "Peace upon thee. I dream."}]
     jobs += [request([*chat[:3], {"role": "user", "content": "Hi"}], INTERVENTIONS[1])]
     jobs = [{"kind": "reply", "request": r} for r in jobs]
