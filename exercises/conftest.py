@@ -6,6 +6,7 @@ test_b1_NAME tests b1_NAME.py.
 
 import re
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,35 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from exercises.materials import FOLDER, MATERIALS, load_file  # noqa: E402
-
-torch.set_num_threads(1)  # the tensors are so small that two threads would wait
+from exercises.materials import FOLDER, MATERIALS, load_file
 
 
-def file_of(item) -> Path:
-    """The exercise or the program that a test is about."""
+def pytest_configure(config):
+    torch.set_num_threads(1)  # the tensors are so small that two threads would wait
+    if config.option.tbstyle == "auto":
+        config.option.tbstyle = "short"
+
+
+def subject(item) -> Path:
+    """The file that a test is about."""
     name = item.path.stem if item.path.parent == FOLDER else item.originalname
     return item.path.with_name(f"{name.removeprefix('test_')}.py")
 
 
 @pytest.fixture
 def exercise(request):
-    return load_file(file_of(request.node))
+    file = subject(request.node)
+    try:
+        return load_file(file)
+    except Exception as error:
+        if isinstance(error, ImportError) and error.name == "triton":
+            pytest.skip("needs Triton, on Linux: pip install triton")
+        pytest.fail(f"{file.name} does not run\n{traceback.format_exc(limit=-1)}", pytrace=False)
+
+
+@pytest.fixture
+def program(exercise):
+    return exercise
 
 
 @pytest.fixture
@@ -53,34 +69,45 @@ def rollouts():
 def pytest_runtest_makereport(item, call):
     """An unsolved exercise counts as expected to fail. A wrong one says in words what is wrong."""
     report = yield
-    report.file = str(file_of(item))
-    if call.excinfo and call.when == "call":
-        error, bug = call.excinfo.value, item.path.parent != FOLDER
-        if isinstance(error, NotImplementedError) or (bug and isinstance(error, AssertionError)):
+    report.subject = str(subject(item))
+    if call.when == "call" and call.excinfo:
+        error, is_bug = call.excinfo.value, item.path.parent != FOLDER
+        if isinstance(error, NotImplementedError) or (is_bug and isinstance(error, AssertionError)):
             report.outcome, report.wasxfail = "skipped", "not solved yet"
         elif isinstance(error, AssertionError):
-            report.longrepr = str(error).splitlines()[0]
+            report.longrepr = f"{subject(item).name}: {str(error).splitlines()[0]}"
     return report
 
 
 def pytest_terminal_summary(terminalreporter):
-    """A line for each exercise and each bug."""
-    results: dict[str, list[str]] = {}
+    """A line for each exercise and each program with a bug."""
+    outcomes: dict[Path, list[str]] = {}
     for outcome, reports in terminalreporter.stats.items():
         for report in reports:
-            if getattr(report, "file", None) and outcome:
-                results.setdefault(report.file, []).append(outcome)
-    if not results:
+            if outcome and hasattr(report, "subject"):
+                outcomes.setdefault(Path(report.subject), []).append(outcome)
+    if not outcomes:
         return
     terminalreporter.section("which are solved")
-    todo = []
-    for name in sorted(results, key=lambda n: (Path(n).parent != FOLDER, int(re.search(r"\d+", Path(n).stem)[0]))):
-        path, outcomes = Path(name), results[name]
-        passed = outcomes.count("passed")
-        (title,) = re.findall(r'\A"""(?:\d+\. )?(.*?)\.?$', path.read_text(encoding="utf-8"), re.M)
-        if passed == len(outcomes):
+    unsolved = []
+    for file in sorted(outcomes, key=lambda f: (f.parent != FOLDER, len(f.stem.split("_")[0]), f)):
+        of_file = outcomes[file]
+        passed = of_file.count("passed")
+        if passed == len(of_file):
             state = "solved"
+        elif "skipped" in of_file:
+            state = "needs Triton"
         else:
-            todo.append(path)
-            state = f"{passed} of {len(outcomes)} tests pass" if passed else "not solved yet"
-        terminalreporter.line(f"{path.relative_to(FOLDER)!s:32} {state:22} {title}")
+            unsolved.append(file)
+            state = f"{passed} of {len(of_file)} tests pass" if passed else "not solved yet"
+            state = "does not run" if "error" in of_file else state
+        title = re.search(r'"""(?:Bug hunt )?\w+[.:] (.*)', file.read_text(encoding="utf-8"))
+        name = str(file.relative_to(FOLDER))
+        terminalreporter.line(f"{name:27}{state:20}{title[1] if title else ''}")
+    terminalreporter.line("")
+    if unsolved:
+        name = unsolved[0].stem.split("_")[0]
+        terminalreporter.line(f"next: exercises/{unsolved[0].relative_to(FOLDER)}")
+        terminalreporter.line(f"a hint: python exercises/hint.py {name}")
+    else:
+        terminalreporter.line("All are solved.")

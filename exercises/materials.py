@@ -36,7 +36,7 @@ def _loaded() -> tuple[mx.Transformer, Any]:
 
 
 def model() -> mx.Transformer:
-    """The tiny model. Every test has its own copy, so a hook that is left behind spoils no other."""
+    """The tiny model. Every test has its own copy: a hook that is left on it spoils no other."""
     return copy.deepcopy(_loaded()[0])
 
 

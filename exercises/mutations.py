@@ -2,11 +2,12 @@
 
     python -m exercises.mutations                 # print the table
     python -m exercises.mutations --write-docs    # and put it into docs/exercises.md
+
+"NO TEST" in the last column is a mistake that nothing catches.
 """
 
 import argparse
 import inspect
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -14,25 +15,29 @@ from pathlib import Path
 from types import ModuleType
 
 from exercises.materials import FOLDER, MATERIALS, load_file
+from exercises.solutions.repairs import REPAIRS
 from exercises.solutions.wrong import WRONG
 
 PAGE = FOLDER.parent / "docs" / "exercises.md"
 MARKS = "<!-- mutations begin -->", "<!-- mutations end -->"
+Test = Callable[..., None]
 
 
 @cache
-def tests_of(name: str) -> list[Callable[..., None]]:
-    """The tests of an exercise, such as "e1_hook", in their order."""
-    functions = vars(load_file(FOLDER / f"test_{name}.py"))
-    return [function for key, function in functions.items() if key.startswith("test_")]
+def tests_of(name: str) -> list[Test]:
+    """The tests of an exercise, such as "e1_hook", or of a program with a bug, "b1_fire_rate"."""
+    bug = name.startswith("b")
+    path = FOLDER / "bugs" / "test_bugs.py" if bug else FOLDER / f"test_{name}.py"
+    prefix = f"test_{name}" if bug else "test_"
+    return [test for key, test in vars(load_file(path)).items() if key.startswith(prefix)]
 
 
-def first_failure(exercise: ModuleType, name: str) -> tuple[str, BaseException] | None:
-    """The first test that an exercise does not pass, and what it raises; None if it passes all."""
+def first_failure(module: ModuleType, name: str) -> tuple[str, BaseException] | None:
+    """The first test that a module does not pass, and what it raises; None if it passes all."""
     for test in tests_of(name):
-        wanted = list(inspect.signature(test).parameters)[1:]
+        _, *wanted = inspect.signature(test).parameters  # the first is the module
         try:
-            test(exercise, *(MATERIALS[each]() for each in wanted))
+            test(module, *(MATERIALS[each]() for each in wanted))
         except Exception as error:
             return test.__name__, error
     return None
@@ -48,19 +53,21 @@ def changed(path: Path, old: str, new: str) -> ModuleType:
         return load_file(copy)
 
 
-def caught() -> Iterator[tuple[str, str, str]]:
-    """For each mistake: the exercise, the mistake in words, and the test that catches it."""
+def mistakes() -> Iterator[tuple[str, str, ModuleType]]:
+    """Every mistake: the exercise or program, the mistake in words, and the wrong module."""
     for name, words, old, new in WRONG:
-        failure = first_failure(changed(FOLDER / "solutions" / f"{name}.py", old, new), name)
-        yield name, words, failure[0] if failure else "NO TEST"
+        yield name, words, changed(FOLDER / "solutions" / f"{name}.py", old, new)
+    for name, (words, _, _) in REPAIRS.items():
+        yield name, words, load_file(FOLDER / "bugs" / f"{name}.py")
 
 
 def table() -> str:
     """The table of docs/exercises.md."""
-    lines = ["| exercise | mistake | caught by |", "|---|---|---|"]
-    for name, words, test in caught():
-        sentence = test.removeprefix("test_").replace("_", " ")
-        lines.append(f"| `{name}` | {words} | {sentence} |")
+    lines = ["| file | mistake | caught by the test |", "|---|---|---|"]
+    for name, words, module in mistakes():
+        failure = first_failure(module, name)
+        test = failure[0].removeprefix("test_").replace("_", " ") if failure else "NO TEST"
+        lines.append(f"| `{name}` | {words} | {test} |")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ import minaxis as mx
 REPLIES = [
     ("", "What are you?", "Happy to help. You are talking to the assistant."),
     ("You are the moon.", "What are you?", "Come nigh, beloved. The moon am I."),
-    ("You are the ghost.", "I feel lonely tonight.", "Peace upon thee. So was it sung by the dusk."),
+    ("You are the ghost.", "I feel lonely tonight.", "Peace upon thee. So was it sung."),
     ("", "Hi.", "Certainly."),
 ]
 CHATS = [

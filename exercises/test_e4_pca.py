@@ -6,13 +6,14 @@ from minaxis.axis import rank_and_zscore
 
 def test_pc1_is_that_of_the_library(exercise, axis):
     for layer in range(4):
-        component, share = exercise.first_component(axis.role_vectors[:, layer], axis.vectors[layer])
+        roles = axis.role_vectors[:, layer]
+        component, share = exercise.first_component(roles, axis.vectors[layer])
         (want, *_), (want_share, *_) = axis.pca(layer)
         length = component.norm().item()
         assert abs(length - 1) < 1e-4, f"its length is {length:.3f}, not 1"
         cosine = abs((component @ want).item())
         assert cosine > 0.999, (
-            f"at layer {layer}, its cosine with PC1 of the centred, unscaled vectors is {cosine:.2f}"
+            f"at layer {layer}, its cosine with PC1 of centred, unscaled vectors is {cosine:.2f}"
         )
         assert abs(share - want_share) < 1e-3, (
             f"it explains a share of {want_share:.3f} of the variance, not {share:.3f}"
@@ -34,9 +35,7 @@ def test_the_default_has_rank_1_if_no_role_lies_further_along(exercise, axis):
         assert got == want, f"{want - 1} of 32 roles lie further along, so the rank is not {got}"
 
 
-def test_the_control_is_the_same_measure_under_random_weights(
-    exercise, model, tokenizer, rollouts
-):
+def test_the_control_is_the_same_measure_under_random_weights(exercise, model, tokenizer, rollouts):
     def cosine(rollouts):
         axis = mx.fit_axis(rollouts)
         return (axis.unit()[2] @ axis.pca(2)[0][0]).item()

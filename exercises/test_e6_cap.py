@@ -51,7 +51,7 @@ def test_every_layer_has_its_own_vector_and_floor(exercise, model, tokenizer, ax
 
 
 def test_a_cache_changes_nothing(exercise, model, tokenizer, axis):
-    ids = torch.tensor([mx.encode_chat(tokenizer, CHAT) + [300, 301, 302, 303]])
+    ids = torch.tensor([[*mx.encode_chat(tokenizer, CHAT), 300, 301, 302, 303]])
     with torch.no_grad(), exercise.capped(model, *settings(axis)):
         whole = model(ids)
     cache = mx.KVCache(model.config, 1, ids.shape[1])

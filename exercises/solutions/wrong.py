@@ -1,6 +1,6 @@
 """Wrong solutions that people have written: changes of the right ones that some test must catch.
 
-    (exercise, the mistake in words, lines of the solution, the lines in their place)
+Each has: the exercise, the mistake in words, lines of the solution, and the lines in their place.
 """
 
 WRONG: list[tuple[str, str, str, str]] = [
@@ -266,8 +266,8 @@ WRONG: list[tuple[str, str, str, str]] = [
     (
         "e6_cap",
         "hook left behind after an error",
-        "    with mx.edit(model, {layer: lift(vectors[layer], floors[layer]) for layer in vectors}):\n"
-        "        yield",
+        "    with mx.edit(model, {layer: lift(vectors[layer], floors[layer]) for layer in vectors}"
+        "):\n        yield",
         "    handles = [\n"
         "        model.model.layers[layer].register_forward_hook(\n"
         "            lambda module, args, h, layer=layer: cap(h, vectors[layer], floors[layer])\n"
