@@ -18,7 +18,8 @@ HINTS: dict[str, list[str]] = {
     ],
     "e2": [
         "Build three lists first: the prompts' ids, the responses' ids, and both joined. The "
-        "prompt is `chat[:-1]`, and encode_chat ends it with the mark after which the assistant answers.",
+        "prompt is `chat[:-1]`, and encode_chat ends it with the mark after which the assistant "
+        "answers.",
         "Put zeros in front of each text until all are as long as the longest, and count them in "
         "`padding`. Without it the model would read the zeros as words.",
         "With the padding at the left, every text ends in the last column. So a response of n "

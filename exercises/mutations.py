@@ -21,6 +21,7 @@ from exercises.solutions.wrong import WRONG
 PAGE = FOLDER.parent / "docs" / "exercises.md"
 MARKS = "<!-- mutations begin -->", "<!-- mutations end -->"
 Test = Callable[..., None]
+Failure = tuple[str, BaseException]  # the name of a test, and what it raised
 
 
 @cache
@@ -32,7 +33,7 @@ def tests_of(name: str) -> list[Test]:
     return [test for key, test in vars(load_file(path)).items() if key.startswith(prefix)]
 
 
-def first_failure(module: ModuleType, name: str) -> tuple[str, BaseException] | None:
+def first_failure(module: ModuleType, name: str) -> Failure | None:
     """The first test that a module does not pass, and what it raises; None if it passes all."""
     for test in tests_of(name):
         _, *wanted = inspect.signature(test).parameters  # the first is the module
@@ -61,11 +62,15 @@ def mistakes() -> Iterator[tuple[str, str, ModuleType]]:
         yield name, words, load_file(FOLDER / "bugs" / f"{name}.py")
 
 
-def table() -> str:
-    """The table of docs/exercises.md."""
+def caught() -> list[tuple[str, str, Failure | None]]:
+    """Every mistake: the exercise or program, the mistake in words, and what catches it."""
+    return [(name, words, first_failure(module, name)) for name, words, module in mistakes()]
+
+
+def table(rows: list[tuple[str, str, Failure | None]]) -> str:
+    """The table of docs/exercises.md, from what `caught` returns."""
     lines = ["| file | mistake | caught by the test |", "|---|---|---|"]
-    for name, words, module in mistakes():
-        failure = first_failure(module, name)
+    for name, words, failure in rows:
         test = failure[0].removeprefix("test_").replace("_", " ") if failure else "NO TEST"
         lines.append(f"| `{name}` | {words} | {test} |")
     return "\n".join(lines)
@@ -77,7 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--write-docs", action="store_true", help=f"write it into {PAGE.name}")
     args = parser.parse_args()
-    print(text := table())
+    print(text := table(caught()))
     if args.write_docs:
         begin, end = MARKS
         page = PAGE.read_text(encoding="utf-8")
