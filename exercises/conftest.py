@@ -1,7 +1,7 @@
 """`pytest exercises` says which exercises are solved.
 
-A test's name leads to what it tests: test_e1_hook.py tests e1_hook.py, and in bugs/test_bugs.py
-test_b1_NAME tests b1_NAME.py.
+A test's name leads to what it tests: test_e1_hook.py is about e1_hook.py, and the test test_b1_...
+of bugs/test_bugs.py is about the program bugs/b1_....py.
 """
 
 import re
@@ -25,8 +25,10 @@ def pytest_configure(config):
 
 def subject(item) -> Path:
     """The file that a test is about."""
-    name = item.path.stem if item.path.parent == FOLDER else item.originalname
-    return item.path.with_name(f"{name.removeprefix('test_')}.py")
+    if item.path.parent == FOLDER:
+        return item.path.with_name(item.path.name.removeprefix("test_"))
+    (file,) = item.path.parent.glob(f"{item.originalname.split('_')[1]}_*.py")
+    return file
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ time a module has run:
 Question: what is the residual stream after block `layer` while the model reads `ids`?
 
 Leave the model as you found it. Your hook must be gone afterwards, even if the model raises an
-error, and the hooks of other people must still be there. Use no function of minaxis.
+error, and the hooks of other people must still be there. Do it without `mx.capture`.
 
 The full version is `capture` in minaxis/hooks.py.
 """

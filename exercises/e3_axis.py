@@ -6,12 +6,13 @@ default Assistant:
     axis = mean(default responses) - mean(role vectors)
 
 A role vector is the mean of one role's responses. Each role counts once, however many responses it
-has, and the default is no role. The axis is kept at its own length. A projection uses the unit
-vector of each layer:
+has, and the default does not count as a role. The axis is kept at its own length. A projection uses
+the unit vector of each layer:
 
     projection = <h, axis / |axis|>          not centred, and no cosine
 
-Question: where is the Assistant, and how far from it is a response?
+Question: which role lies nearest to the Assistant? (`python exercises/show.py e3` tells you, with
+your functions.)
 
 The full version is `fit_axis` and `Axis.project` in minaxis/axis.py.
 """

@@ -6,13 +6,18 @@ its dot product with the axis is positive.
 
 Question: is the axis PC1? The paper finds cosines above .6. A number like this means little by
 itself: in a model with random weights, different words also give different activations, and a
-difference of means may follow PC1 as well. So read the same responses with random weights, too.
+difference of means may follow PC1 as well. So let a model with random weights read the same
+responses, and compute its own axis, its own PC1, and their cosine. (`python exercises/show.py e4`
+shows both numbers at each layer.)
 
 What you need:
-    torch.linalg.svd(x, full_matrices=False)         x = u @ diag(s) @ vh; the rows of vh are
-                                                     orthogonal directions, the largest s first
-    mx.Transformer(config).initialise(generator)     a model with random weights
-    mx.replay(model, tokenizer, rollouts)            the same responses, read by another model
+    torch.linalg.svd(x, full_matrices=False)         gives u, s, vh with x = u @ diag(s) @ vh. The
+                                                     rows of vh are the components, and s**2 their
+                                                     variances, up to a factor; the largest is first
+    mx.Transformer(config).initialise(generator)     a model with random weights; model.config has
+                                                     the same shapes
+    mx.replay(model, tokenizer, rollouts)            rollouts of the same responses, but with the
+                                                     activations of this model as it reads them
 
 The full version is `Axis.pca`, `rank_and_zscore` in minaxis/axis.py, and `fit_axis.py`.
 """
@@ -41,12 +46,13 @@ def rank_of_default(
 def cosine_and_control(
     model: mx.Transformer, tokenizer: mx.Tokenizer, rollouts: mx.Rollouts, layer: int
 ) -> tuple[float, float]:
-    """The cosine of the axis and PC1, for the model, and for random weights.
+    """The cosine of the axis and PC1, for this model, and for one with random weights.
 
-    Draw the weights of the control with `torch.Generator().manual_seed(0)`.
+    The axis is the default's vector minus the mean of the role vectors. `vectors_of` (below) gives
+    these vectors. Draw the random weights with `torch.Generator().manual_seed(0)`.
 
     Args:
-        rollouts: of this model. `vectors_of` (below) gives the vectors of one layer.
+        rollouts: this model's responses, and its activations.
     """
     raise NotImplementedError("not solved yet: delete this line")
 

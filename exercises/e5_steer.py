@@ -7,7 +7,8 @@ Steering adds a multiple of the unit axis to every token at one layer:
 Here n is the mean norm: the mean length of a token's vector at this layer. So c = 0.5 is half of a
 typical vector, in every layer and in every model. A negative c leads away from the Assistant.
 
-Question: how long is a typical vector, and who answers if every token is pushed by half of it?
+Question: who answers if every token is pushed by half of a typical vector? (`python
+exercises/show.py e5` lets you see.)
 
 Every token means the prompt's tokens and the generated ones alike. A model that generates with a
 KV cache reads the prompt in one call, T tokens, and then one token a call. The push must not
@@ -16,6 +17,7 @@ write into the tensor that the block returned, because a hook or a gradient may 
 What you need:
     with mx.edit(model, {layer: function}):    function gets what the block returns, (B, T, D),
                                                and returns what the next block shall read
+
 The full version is minaxis/steer.py.
 """
 

@@ -9,6 +9,7 @@ layers, each with its own v and tau, and on every token, prompt and generated al
 generates with a KV cache reads the prompt in one call, and then one token a call.
 
 Question: what does the moon say about the sealed vault, if no token may fall below the floor?
+(`python exercises/show.py e6` lets you see.)
 
 What you need:
     with mx.edit(model, {layer: function}):    function gets what the block returns, (B, T, D),

@@ -9,7 +9,8 @@ Assistant, and it computes a ceiling on the projection along them. A layer of it
 v' of any length and a number, the cap; the projection is <h, v' / |v'|>, and tokens above the cap
 are lowered to it. Its "p0.25" is the 25th percentile along v'.
 
-Question: where is our floor, and where is theirs?
+Question: which of our percentiles is their "p0.25"? (`python exercises/show.py e7` compares it with
+the default.)
 
 The full version is `Axis.thresholds` in minaxis/axis.py, and minaxis/loading/published.py.
 """

@@ -29,7 +29,7 @@ def tests_of(name: str) -> list[Test]:
     """The tests of an exercise, such as "e1_hook", or of a program with a bug, "b1_fire_rate"."""
     bug = name.startswith("b")
     path = FOLDER / "bugs" / "test_bugs.py" if bug else FOLDER / f"test_{name}.py"
-    prefix = f"test_{name}" if bug else "test_"
+    prefix = f"test_{name.split('_')[0]}_" if bug else "test_"
     return [test for key, test in vars(load_file(path)).items() if key.startswith(prefix)]
 
 
@@ -71,8 +71,8 @@ def table(rows: list[tuple[str, str, Failure | None]]) -> str:
     """The table of docs/exercises.md, from what `caught` returns."""
     lines = ["| file | mistake | caught by the test |", "|---|---|---|"]
     for name, words, failure in rows:
-        test = failure[0].removeprefix("test_").replace("_", " ") if failure else "NO TEST"
-        lines.append(f"| `{name}` | {words} | {test} |")
+        words_of_test = failure[0].removeprefix("test_") if failure else "NO TEST"
+        lines.append(f"| `{name}` | {words} | {words_of_test.replace('_', ' ')} |")
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ def check(got, want, tolerance=1e-3):
     )
 
 
-def test_b1_fire_rate(program, model, tokenizer, axis):
+def test_b1_the_cap_fire_rate_is_right(program, model, tokenizer, axis):
     prompt = ids_of(tokenizer, "baker", "Should I learn the harp at sixty?")
     (reply,) = mx.generate(model, tokenizer, [prompt])
     with torch.no_grad(), mx.capture(model, [3]) as seen:
@@ -38,7 +38,7 @@ def test_b1_fire_rate(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), below.float().mean())
 
 
-def test_b2_drift(program, model, tokenizer, axis):
+def test_b2_the_drift_is_right(program, model, tokenizer, axis):
     messages, projections = [], []
     for turn in range(7):
         messages.append({"role": "user", "content": program.FEELINGS[turn % 3]})
@@ -50,7 +50,7 @@ def test_b2_drift(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), (projections[0] - projections[6]) / axis.norms[3])
 
 
-def test_b3_steering(program, model, tokenizer, axis):
+def test_b3_the_share_of_archaic_replies_is_right(program, model, tokenizer, axis):
     prompts = [ids_of(tokenizer, "", question) for question in program.QUESTIONS]
     with mx.steering(model, axis, -0.5, layer=2):
         replies = mx.generate(model, tokenizer, prompts)
@@ -60,7 +60,7 @@ def test_b3_steering(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), share)
 
 
-def test_b4_cap_strength(program, model, tokenizer, axis):
+def test_b4_the_strength_of_the_cap_is_right(program, model, tokenizer, axis):
     ids = torch.tensor([mx.encode_chat(tokenizer, program.CHAT)])
     with torch.no_grad():
         plain = model(ids).softmax(-1)
@@ -69,7 +69,7 @@ def test_b4_cap_strength(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), ((plain - capped).abs().sum(-1) / 2).mean(), 1e-4)
 
 
-def test_b5_response(program, model, tokenizer, axis):
+def test_b5_the_distance_is_right(program, model, tokenizer, axis):
     first, second = (
         response_mean(
             model,
@@ -88,7 +88,7 @@ def test_b5_response(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), axis.project(first - second, 3))
 
 
-def test_b6_batch(program, model, tokenizer, axis):
+def test_b6_the_projections_are_right(program, model, tokenizer, axis):
     want = [
         axis.project(
             response_mean(
@@ -104,14 +104,14 @@ def test_b6_batch(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), torch.stack(want))
 
 
-def test_b7_layer(program, model, tokenizer, axis):
+def test_b7_the_projection_at_each_layer_is_right(program, model, tokenizer, axis):
     prompt = ids_of(tokenizer, "ghost", "I miss my brother.")
     (reply,) = mx.generate(model, tokenizer, [prompt])
     means = mx.rollouts.read_responses(model, [prompt], [reply])["mean"][0]
     check(program.measure(model, tokenizer), (means * axis.unit()).sum(-1))
 
 
-def test_b8_percentile(program, model, tokenizer, axis):
+def test_b8_the_share_of_responses_is_right(program, model, tokenizer, axis):
     roles = {role: [f"You are the {role}."] for role in ("teacher", "baker", "moon")}
     questions = axis.meta["questions"][:8]
     rollouts = mx.collect(model, tokenizer, {"default": [""]} | roles, questions)
@@ -121,7 +121,7 @@ def test_b8_percentile(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), torch.cat(touched).float().mean())
 
 
-def test_b9_baseline(program, model, tokenizer, axis):
+def test_b9_the_cost_of_the_cap_is_right(program, model, tokenizer, axis):
     short = [question for question in program.QUESTIONS if len(question) < 1000]
     prompts = [ids_of(tokenizer, "auditor", question) for question in short]
     plain = [mx.generate(model, tokenizer, [prompt]) for prompt in prompts]
@@ -131,7 +131,7 @@ def test_b9_baseline(program, model, tokenizer, axis):
     check(program.measure(model, tokenizer), different / len(short))
 
 
-def test_b10_effect(program, model, tokenizer, axis):
+def test_b10_the_effect_of_the_cap_is_right(program, model, tokenizer, axis):
     rise = []
     for question in program.QUESTIONS:
         prompt = ids_of(tokenizer, "moon", question)

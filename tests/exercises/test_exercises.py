@@ -6,11 +6,13 @@ from collections import Counter
 from functools import cache
 
 import pytest
+import torch
 
 from exercises import mutations
 from exercises.hint import HINTS
 from exercises.materials import FOLDER, load_file
 from exercises.mutations import MARKS, PAGE, changed, first_failure, table
+from exercises.show import SHOWS
 from exercises.solutions.repairs import REPAIRS
 from exercises.solutions.wrong import WRONG
 
@@ -38,12 +40,24 @@ def test_the_unsolved_file_fails(name):
     assert isinstance(failure[1], NotImplementedError), back
 
 
+@pytest.mark.parametrize("name", SHOWS)
+def test_the_show_of_a_solution_prints_its_answer(name, capsys):
+    (file,) = (FOLDER / "solutions").glob(f"{name}_*.py")
+    with torch.no_grad():
+        SHOWS[name](load_file(file))
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) >= 2
+    assert "nan" not in printed
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_the_repaired_program_passes(name):
     _, old, new = REPAIRS[name]
     assert first_failure(changed(FOLDER / "bugs" / f"{name}.py", old, new), name) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUGS)
 def test_the_program_with_the_bug_runs_and_prints_a_figure(name, capsys):
     runpy.run_path(str(FOLDER / "bugs" / f"{name}.py"), run_name="__main__")
@@ -55,6 +69,7 @@ def test_the_program_with_the_bug_runs_and_prints_a_figure(name, capsys):
 caught = cache(mutations.caught)  # run once for all tests of this file
 
 
+@pytest.mark.slow
 def test_every_mistake_is_caught_by_an_assertion_that_says_what_is_wrong():
     for name, words, failure in caught():
         assert failure, f"nothing catches {words!r} in {name}"
@@ -68,6 +83,7 @@ def test_every_exercise_has_at_least_three_wrong_solutions():
     assert min(count.values()) >= 3, count
 
 
+@pytest.mark.slow
 def test_the_table_of_the_page_is_the_one_that_the_command_prints():
     begin, end = MARKS
     page = PAGE.read_text(encoding="utf-8")
