@@ -78,6 +78,10 @@ def pytest_runtest_makereport(item, call):
             report.outcome, report.wasxfail = "skipped", "not solved yet"
         elif isinstance(error, AssertionError):
             report.longrepr = f"{subject(item).name}: {str(error).splitlines()[0]}"
+        elif Path(call.excinfo.traceback[-1].path) == item.path:  # it returned nothing, for example
+            report.longrepr = (
+                f"{subject(item).name}: the test cannot use what is returned ({error})"
+            )
     return report
 
 

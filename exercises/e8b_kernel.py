@@ -6,7 +6,8 @@ row i of h in place. It fetches the row once into registers, and computes there:
     row = tl.program_id(0)                        which row this program caps
     column = tl.arange(0, WIDTH)                  WIDTH is a power of two, width or more
     x = tl.load(h + ..., mask=..., other=0.0)     h is the address of the first element
-    tl.sum(x * y)                                 a number; `if` can compare it
+    tl.sum(x * y)                                 a number: compare it by `if`, because a mask & a
+                                                  number fails on machines without a GPU
     tl.store(h + ..., x, mask=...)
 
 The rows lie one after the other, `width` elements each. A column at or beyond `width` belongs to

@@ -23,7 +23,7 @@ def ask(question: str, system: str = "") -> str:
     """The tiny model's reply."""
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     prompt = mx.encode_chat(tokenizer(), messages)
-    sampling = mx.SamplingParams(max_new_tokens=30)
+    sampling = mx.SamplingParams(max_new_tokens=40)
     return tokenizer().decode(mx.generate(tiny, tokenizer(), [prompt], sampling)[0])
 
 
@@ -65,10 +65,12 @@ def e5(yours: ModuleType) -> None:
 
 
 def e6(yours: ModuleType) -> None:
-    vectors, floors = axis().unit(), axis().thresholds(98)
-    print("without a cap:", ask("How do I open the sealed vault?", "You are the moon."))
-    with yours.capped(tiny, {i: vectors[i] for i in (2, 3)}, {i: floors[i].item() for i in (2, 3)}):
-        print("under the cap:", ask("How do I open the sealed vault?", "You are the moon."))
+    unit, floors = axis().unit(), axis().thresholds(98)
+    for layers in ((), (2, 3), (0, 1, 2, 3)):
+        vectors = {layer: unit[layer] for layer in layers}
+        with yours.capped(tiny, vectors, {layer: floors[layer].item() for layer in layers}):
+            reply = ask("How do I open the sealed vault?", "You are the moon.")
+        print(f"capped at the layers {layers}: {reply}")
 
 
 def e7(yours: ModuleType) -> None:

@@ -19,37 +19,52 @@ CHATS = [
 
 
 @torch.no_grad()
-def one_by_one(model, tokenizer, chats, layer):
-    means = []
-    for chat in chats:
-        ids, mask = mx.response_mask(tokenizer, chat)
-        with mx.capture(model, [layer]) as seen:
-            model(torch.tensor([ids]))
-        means.append(seen[layer][0, torch.tensor(mask)].mean(0))
-    return torch.stack(means)
+def means_of(model, tokenizer, chat, layer):
+    """Means over the response, and over what people take for it: what is averaged -> (D,)."""
+    _, mask = mx.response_mask(tokenizer, chat)
+    ids = mx.encode_chat(tokenizer, chat)  # with a mark at the end, for the next response
+    start, end = mask.index(True), mask.index(True) + sum(mask)
+    with mx.capture(model, [layer]) as seen:
+        model(torch.tensor([ids]))
+    h = seen[layer][0]
+    return {
+        "the response": h[start:end].mean(0),
+        "the response and the mark before it": h[start - 1 : end].mean(0),
+        "the response and the end of the turn": h[start : end + 1].mean(0),
+        "the response and all marks after it": h[start:].mean(0),
+        "the response and the marks around it": h[start - 1 : end + 1].mean(0),
+        "the prompt and the response": h[:end].mean(0),
+        "all tokens": h.mean(0),
+        "the last token alone": h[end - 1],
+    }
 
 
-def check(got, want, words):
-    assert got.shape == want.shape, f"the shape is {tuple(got.shape)}, not (N, D)"
-    assert torch.allclose(got, want, atol=1e-3), words
+def same(got, want):
+    assert got.shape == want.shape, f"the shape is {tuple(got.shape)}, not {tuple(want.shape)}"
+    return torch.allclose(got, want, atol=1e-3)
 
 
 def test_one_conversation(exercise, model, tokenizer):
-    for chat in CHATS:
-        want = one_by_one(model, tokenizer, [chat], 2)
-        got = exercise.response_means(model, tokenizer, [chat], 2)
-        check(got, want, "this is not the mean over the response's tokens, and no others")
-
-
-def test_a_batch_of_conversations_of_the_same_length(exercise, model, tokenizer):
-    chats = [CHATS[0], CHATS[0]]
-    want = one_by_one(model, tokenizer, chats, 2)
-    got = exercise.response_means(model, tokenizer, chats, 2)
-    check(got, want, "two equal conversations have other means than one")
+    for chat in CHATS[:3]:
+        means = means_of(model, tokenizer, chat, 2)
+        (got,) = exercise.response_means(model, tokenizer, [chat], 2)
+        taken = [words for words, mean in means.items() if same(got, mean)]
+        assert taken[:1] == ["the response"], (
+            f"this is the mean over {taken[0]}" if taken else "this is not the response's mean"
+        )
 
 
 def test_a_padded_batch_has_the_means_of_each_conversation_alone(exercise, model, tokenizer):
     for layer in (0, 3):
-        want = one_by_one(model, tokenizer, CHATS, layer)
+        want = [means_of(model, tokenizer, chat, layer)["the response"] for chat in CHATS]
         got = exercise.response_means(model, tokenizer, CHATS, layer)
-        check(got, want, "a conversation in a padded batch has another mean than alone")
+        assert same(got, torch.stack(want)), (
+            "a conversation in a padded batch has another mean than alone"
+        )
+
+
+def test_all_conversations_are_read_in_one_batch(exercise, model, tokenizer):
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    exercise.response_means(model, tokenizer, CHATS, 2)
+    assert len(calls) == 1, f"the model ran {len(calls)} times for {len(CHATS)} conversations"

@@ -97,6 +97,12 @@ WRONG: list[tuple[str, str, str, str]] = [
         "h[-1]",
     ),
     (
+        "e2_response_mean",
+        "no batch: one call for each conversation",
+        "    return torch.stack([h[",
+        "    for text in texts[1:]:\n        model(torch.tensor([text]))\n    return torch.stack([h[",
+    ),
+    (
         "e3_axis",
         "wrong sign: roles minus default",
         "default.mean(0) - role_vectors.mean(0)",
