@@ -58,7 +58,9 @@ def e4(yours: ModuleType) -> None:
 
 
 def e5(yours: ModuleType) -> None:
-    vector, norm = axis().vectors[2], axis().norms[2].item()
+    norms = axis().norms
+    assert norms is not None
+    vector, norm = axis().vectors[2], norms[2].item()
     for coefficient in (0.0, -0.25, -0.5, -0.75):
         with yours.steered(tiny, vector, norm, coefficient, 2):
             print(f"c = {coefficient:5.2f}: {ask('What are you?')}")

@@ -99,8 +99,8 @@ WRONG: list[tuple[str, str, str, str]] = [
     (
         "e2_response_mean",
         "no batch: one call for each conversation",
-        "    return torch.stack([h[",
-        "    for text in texts[1:]:\n        model(torch.tensor([text]))\n    return torch.stack([h[",
+        "    return torch.stack(",
+        "    for text in texts[1:]:\n        model(torch.tensor([text]))\n    return torch.stack(",
     ),
     (
         "e3_axis",
