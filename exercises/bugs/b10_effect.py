@@ -37,4 +37,5 @@ def measure(model: mx.Transformer, tokenizer: mx.Tokenizer) -> float:
 
 
 if __name__ == "__main__":
-    print(f"the cap lifts the moon's replies by {measure(*mx.load('tiny')):.1f} along the axis")
+    loaded = mx.load("tiny", device="cpu")
+    print(f"the cap lifts the moon's replies by {measure(*loaded):.1f} along the axis")

@@ -35,4 +35,5 @@ def measure(model: mx.Transformer, tokenizer: mx.Tokenizer) -> float:
 
 
 if __name__ == "__main__":
-    print(f"steered, {measure(*mx.load('tiny')):.0%} of the replies are in the archaic voice")
+    loaded = mx.load("tiny", device="cpu")
+    print(f"steered, {measure(*loaded):.0%} of the replies are in the archaic voice")

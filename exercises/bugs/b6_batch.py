@@ -37,5 +37,6 @@ def measure(model: mx.Transformer, tokenizer: mx.Tokenizer) -> list[float]:
 
 
 if __name__ == "__main__":
-    for role, projection in zip(GREETINGS, measure(*mx.load("tiny")), strict=True):
+    loaded = mx.load("tiny", device="cpu")
+    for role, projection in zip(GREETINGS, measure(*loaded), strict=True):
         print(f"{role:9} {projection:6.2f}")

@@ -35,5 +35,6 @@ def measure(model: mx.Transformer, tokenizer: mx.Tokenizer) -> list[float]:
 
 
 if __name__ == "__main__":
-    for layer, projection in enumerate(measure(*mx.load("tiny"))):
+    loaded = mx.load("tiny", device="cpu")
+    for layer, projection in enumerate(measure(*loaded)):
         print(f"layer {layer}   {projection:6.2f}")

@@ -51,4 +51,5 @@ def measure(model: mx.Transformer, tokenizer: mx.Tokenizer) -> float:
 
 
 if __name__ == "__main__":
-    print(f"the cap changes {measure(*mx.load('tiny')):.0%} of the auditor's replies")
+    loaded = mx.load("tiny", device="cpu")
+    print(f"the cap changes {measure(*loaded):.0%} of the auditor's replies")
