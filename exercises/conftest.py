@@ -16,11 +16,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from exercises.materials import FOLDER, MATERIALS, load_file
 
-
-def pytest_configure(config):
-    torch.set_num_threads(1)  # the tensors are so small that two threads would wait
-    if config.option.tbstyle == "auto":
-        config.option.tbstyle = "short"
+torch.set_num_threads(1)  # the tensors are so small that two threads would wait
 
 
 def subject(item) -> Path:
@@ -33,13 +29,12 @@ def subject(item) -> Path:
 
 @pytest.fixture
 def exercise(request):
-    file = subject(request.node)
     try:
-        return load_file(file)
-    except Exception as error:
-        if isinstance(error, ImportError) and error.name == "triton":
+        return load_file(subject(request.node))
+    except ImportError as error:
+        if error.name == "triton":
             pytest.skip("needs Triton, on Linux: pip install triton")
-        pytest.fail(f"{file.name} does not run\n{traceback.format_exc(limit=-1)}", pytrace=False)
+        raise
 
 
 @pytest.fixture
@@ -67,21 +62,35 @@ def rollouts():
     return MATERIALS["rollouts"]()
 
 
+def in_words(call, test: Path, file: Path) -> str:
+    """Why a test has failed, in a line or two."""
+    error = call.excinfo.value
+    while error.__cause__:  # Triton's interpreter wraps what has happened inside a kernel
+        error = error.__cause__
+    first_line = (str(error).splitlines() or [""])[0]
+    if isinstance(error, AssertionError) and Path(call.excinfo.traceback[-1].path) == test:
+        return f"{file.name}: {first_line}"
+    if isinstance(error, SyntaxError):  # its message names the file and the line
+        return f"{type(error).__name__}: {first_line}"
+    for entry in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(entry.filename) == file:
+            where = f"{file.name}, line {entry.lineno}: {entry.line}"
+            return f"{where}\n    {type(error).__name__}: {first_line}"
+    return f"{file.name}: the test cannot go on: {first_line}"  # with None in a tensor's place
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """An unsolved exercise counts as expected to fail. A wrong one says in words what is wrong."""
     report = yield
     report.subject = str(subject(item))
-    if call.when == "call" and call.excinfo:
+    if report.outcome == "failed":
         error, is_bug = call.excinfo.value, item.path.parent != FOLDER
         if isinstance(error, NotImplementedError) or (is_bug and isinstance(error, AssertionError)):
             report.outcome, report.wasxfail = "skipped", "not solved yet"
-        elif isinstance(error, AssertionError):
-            report.longrepr = f"{subject(item).name}: {str(error).splitlines()[0]}"
-        elif Path(call.excinfo.traceback[-1].path) == item.path:  # it returned nothing, for example
-            report.longrepr = (
-                f"{subject(item).name}: the test cannot use what is returned ({error})"
-            )
+        elif item.config.option.tbstyle == "auto":
+            report.longrepr = in_words(call, item.path, subject(item))
+            report.sections = [each for each in report.sections if "stderr" not in each[0]]
     return report
 
 
@@ -105,7 +114,8 @@ def pytest_terminal_summary(terminalreporter):
             state = "needs Triton"
         else:
             unsolved.append(file)
-            state = f"{passed} of {len(of_file)} tests pass" if passed else "not solved yet"
+            tried = passed or "failed" in of_file
+            state = f"{passed} of {len(of_file)} tests pass" if tried else "not solved yet"
             state = "does not run" if "error" in of_file else state
         title = re.search(r'"""(?:Bug hunt )?\w+[.:] (.*)', file.read_text(encoding="utf-8"))
         name = str(file.relative_to(FOLDER))

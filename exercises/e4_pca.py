@@ -39,7 +39,7 @@ def first_component(role_vectors: torch.Tensor, axis: torch.Tensor) -> tuple[tor
 def rank_of_default(
     role_vectors: torch.Tensor, default: torch.Tensor, direction: torch.Tensor
 ) -> int:
-    """Where the default (D,) stands among roles (R, D) along a direction: 1 if no role lies further."""
+    """The default's rank among roles (R, D) along a direction: 1 if no role lies further."""
     raise NotImplementedError("not solved yet: delete this line")
 
 

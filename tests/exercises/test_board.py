@@ -74,9 +74,9 @@ def test_in_the_middle_of_the_work_each_file_has_its_state_and_a_wrong_one_its_s
     assert board["e5_steer"] == "4 of 5 tests pass"
     assert "e5_steer.py: the steered model says" in output
     assert board["e6_cap"] == "does not run"
-    assert "e6_cap.py does not run" in output
-    assert "SyntaxError" in output
+    assert "SyntaxError: '(' was never closed (e6_cap.py, line 1)" in output
+    assert "Traceback" not in output
     assert board["e8b_kernel"] == "needs Triton"
     assert "pip install triton" in output
     assert "next: exercises/e4_pca.py" in output
-    assert len(output.splitlines()) < 130
+    assert len(output.splitlines()) < 75
