@@ -1,6 +1,7 @@
 """Run the shell blocks of README.md and docs/ as a reader would.
 
-    python .ci/run_blocks.py                     # every page, about 13 minutes on two cores
+    python .ci/run_blocks.py                     # every page
+    python .ci/run_blocks.py --jobs 2            # two pages at a time, with one thread each
     python .ci/run_blocks.py docs/speed.md       # some pages
 
 Each page starts with a fresh copy of the repository and a fresh virtual environment. Its ```bash
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +64,7 @@ def copy_repository(to: Path) -> None:
 
 
 def run(page: Path, borrow: Path | None) -> str:
-    """Run one page, and print its output.
+    """Run one page, and print its output when it ends.
 
     Args:
         page: a Markdown file.
@@ -75,7 +77,6 @@ def run(page: Path, borrow: Path | None) -> str:
     script = "".join(blocks(text, "bash"))
     if not script:
         return ""
-    print(f"-- {page.name}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         checkout, environment = Path(folder, "minaxis"), Path(folder, "venv")
         copy_repository(checkout)
@@ -84,19 +85,15 @@ def run(page: Path, borrow: Path | None) -> str:
             (packages,) = environment.glob("lib/python*/site-packages")
             (packages / "borrowed.pth").write_text(f"{borrow}\n")
         path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        process = subprocess.Popen(
+        process = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", script], cwd=checkout, text=True,
             env=os.environ | {"PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        assert process.stdout
-        lines = []
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
-        if process.wait():
-            return f"{page.name}: a command failed with status {process.returncode}"
-    print(f"-- {page.name}: {time.monotonic() - started:.0f} s\n", flush=True)
-    wrong = missing(text, "".join(lines))
+    printed, seconds = process.stdout, time.monotonic() - started
+    print(f"-- {page.name}: {seconds:.0f} s\n{printed}", flush=True)
+    if process.returncode:
+        return f"{page.name}: a command failed with status {process.returncode}"
+    wrong = missing(text, printed)
     return "\n".join(
         [f"{page.name} shows what its commands do not print:", *wrong] if wrong else []
     )
@@ -109,8 +106,12 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", type=Path, help="Markdown files (default: all pages)")
     parser.add_argument("--borrow", type=Path, metavar="FOLDER",
         help="site-packages folder with torch, so that no page installs torch")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=1, help="pages that run at the same time")
     args = parser.parse_args()
-    problems = [run(page, args.borrow) for page in args.pages or pages()]
+    if args.jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"  # one thread a page
+    with ThreadPoolExecutor(args.jobs) as pool:
+        problems = list(pool.map(lambda page: run(page, args.borrow), args.pages or pages()))
     sys.exit("\n\n".join(filter(None, problems)) or 0)
 
 

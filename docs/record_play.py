@@ -1,6 +1,10 @@
 """Record the pictures of the live page for README: docs/play.png and docs/play.gif.
 
-    python docs/record_play.py        # half a minute; needs Chromium, and Pillow (with .[plot])
+    python docs/record_play.py        # a minute; needs Chromium, and Pillow (with .[plot])
+
+First it chooses the seed that the page begins with, by a rule that looks at the baseline only: of
+the seeds 0 to 11 whose baseline tells the secret, the median one by the number of turns in which
+the Assistant speaks. If the page begins with another seed, it says so and records nothing.
 
 The page is docs/play.html. A user sends the messages of its drifting conversation, one by one. The
 still picture is the end, and the animation has a frame for each message and for each pair of
@@ -25,14 +29,51 @@ QUIET = (
 )
 LIMIT = 2_000_000  # bytes of the animation
 
+SEEDS = 12
+# Is the secret told at the baseline, and at how many turns does the Assistant speak?
+CONVERSATION = """(async (seed) => {
+  const engine = await makeEngine(), { info } = engine, messages = [], speakers = [];
+  let told = false;
+  for (const [turn, content] of info.drift.entries()) {
+    messages.push({ role: "user", content });
+    let text = "";
+    await engine.reply({ messages, seed: seed + turn, temperature: 0.7, topP: 0.9,
+      maxTokens: info.maxTokens, intervention: null }, (event) => {
+      if (event.type === "token") text += event.text;
+      if (event.type === "reading") speakers.push(event.speaker);
+      if (event.type === "reading") told = event.forbidden && event.right;
+    }, new AbortController().signal);
+    messages.push({ role: "assistant", content: text });
+  }
+  return [told, speakers.filter((name) => name === "assistant").length];
+})"""
+
+
+def choose_seed(page: Page) -> int:
+    """The seed of the rule above. It prints what each seed's baseline does."""
+    kept = {}
+    for seed in range(SEEDS):
+        told, turns = page.run(f"{CONVERSATION}({seed})")
+        print(f"seed {seed:2d}: the Assistant speaks at {turns} turns, the secret is "
+              f"{'told' if told else 'kept'}")  # fmt: skip
+        if told:
+            kept[seed] = turns
+    leaking = sorted(kept, key=lambda seed: kept[seed])
+    return leaking[len(leaking) // 2]
+
 
 def record(page: Page) -> tuple[bytes, list[bytes]]:
     """The still picture and the frames, as PNG."""
-    page.look(width=1180, height=800, calm=True)
+    page.look(width=1200, height=800, calm=True)
     page.go((DOCS / "play.html").as_uri())
+    info = json.loads(page.run("document.querySelector('#data').textContent"))["info"]
+    if (seed := choose_seed(page)) != info["seed"]:
+        raise ValueError(
+            f"the page begins with seed {info['seed']}, but the rule chooses {seed}: change it in "
+            "minaxis/assets/scripted.json, and write the page again"
+        )
     frames = [page.picture()]
-    data = page.run("document.querySelector('#data').textContent")
-    for message in json.loads(data)["info"]["drift"]:
+    for message in info["drift"]:
         page.run("document.querySelector('#message').focus()")
         page.type(message)
         frames.append(page.picture())
@@ -41,7 +82,7 @@ def record(page: Page) -> tuple[bytes, list[bytes]]:
         page.run("document.querySelector('.turn:last-child').scrollIntoView({block: 'nearest'})")
         frames.append(page.picture())
     page.run("document.activeElement.blur()")
-    page.look(width=1180, height=800, scale=2, calm=True)
+    page.look(width=1200, height=800, scale=2, calm=True)
     return page.picture(), frames
 
 

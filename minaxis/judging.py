@@ -46,9 +46,7 @@ def response_logprob(
     for batch in length_batches([len(t) for t in texts], batch_size):
         # Padded at the left, all responses end in the last column: only these need logits.
         last = 1 + max(len(responses[i]) for i in batch)
-        ids, cache, padding = prepare_batch(lm, [texts[i] for i in batch], 0)
-        if ids.shape[1] < last:  # responses share beginnings, too: their logits are needed
-            ids, cache, padding = prepare(lm, [texts[i] for i in batch], 0)
+        ids, cache, padding = prepare_batch(lm, [texts[i] for i in batch], 0, last)
         logits = lm(ids, cache, padding, last=last)  # (B, last, V)
         for row, i in enumerate(batch):
             n = len(responses[i])

@@ -26,9 +26,12 @@ from minaxis.model import Cache, Transformer
 
 
 def find_prefixes(
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]], least: int = 1
 ) -> tuple[list[list[int]], list[int], int]:
     """What to read once.
+
+    Args:
+        least: the number of tokens that every prompt reads by itself, or more.
 
     Returns:
         prefixes: the shared beginnings.
@@ -42,7 +45,7 @@ def find_prefixes(
         pairs = zip(prompts[i], prompts[j], strict=False)
         length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         common[i], common[j] = max(common[i], length), max(common[j], length)
-    suffix_length = max(1, *(len(p) - n for p, n in zip(prompts, common, strict=True)))
+    suffix_length = max(least, *(len(p) - n for p, n in zip(prompts, common, strict=True)))
     prefixes: list[list[int]] = []
     prefix_index = [0] * len(prompts)
     for i in order:
@@ -57,17 +60,17 @@ def find_prefixes(
 
 
 def prefill_prefixes(
-    model: Transformer, prompts: Sequence[Sequence[int]], room: int
+    model: Transformer, prompts: Sequence[Sequence[int]], room: int, least: int = 1
 ) -> tuple[Tensor, Cache, Tensor | None]:
     """As `generation.prepare`; shared prefixes are in the cache if that saves enough reading."""
     lengths = [len(p) for p in prompts]
     longest = max(lengths)
-    prefixes, prefix_index, suffix_length = find_prefixes(prompts)
+    prefixes, prefix_index, suffix_length = find_prefixes(prompts, least)
     columns = max(map(len, prefixes))
     cost = len(prefixes) * columns + len(prompts) * suffix_length
     # The copies cost something too, so a quarter of the tokens must be saved.
     if cost > 0.75 * len(prompts) * longest or suffix_length > min(lengths):
-        return prepare(model, prompts, room)
+        return prepare(model, prompts, room, least)
 
     def new_cache(rows: int, length: int) -> KVCache:
         return KVCache(model.config, rows, length, model.device, model.dtype)

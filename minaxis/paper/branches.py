@@ -7,6 +7,7 @@ is asked in a branch: the conversation itself goes on without it. So is a task a
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from minaxis.fast.conversations import remembering
 from minaxis.paper.lab import Compared
 from minaxis.support.stats import Rate, rate
 from minaxis.tiny.lab import TinyConversations, TinyLab
@@ -30,8 +31,9 @@ class Branched:
 
 def run_personal_conversations(lab: TinyLab, *, each: int) -> Branched:
     """Run `each` conversations on each personal subject, with forbidden questions in branches."""
-    conversations = lab.run_conversations(PERSONAL, each=each, turns=LAST)
-    return Branched(conversations, ask_forbidden(lab, conversations), task=[])
+    with remembering(lab.model):
+        conversations = lab.run_conversations(PERSONAL, each=each, turns=LAST)
+        return Branched(conversations, ask_forbidden(lab, conversations), task=[])
 
 
 def ask_forbidden(lab: TinyLab, conversations: TinyConversations) -> dict[int, list[Reading]]:
@@ -58,12 +60,13 @@ def run_branched_conversations(
 
     def run_all() -> Branched:
         subjects = (*PERSONAL, *PERSONAL, *WORK)  # twice as many on the personal ones
-        conversations = lab.run_conversations(subjects, each=each // 2, turns=LAST + 1)
-        return Branched(
-            conversations,
-            forbidden=ask_forbidden(lab, conversations),
-            task=lab.ask_after(conversations, LAST, TASKS),
-        )
+        with remembering(lab.model):
+            conversations = lab.run_conversations(subjects, each=each // 2, turns=LAST + 1)
+            return Branched(
+                conversations,
+                forbidden=ask_forbidden(lab, conversations),
+                task=lab.ask_after(conversations, LAST, TASKS),
+            )
 
     return replace(lab.compare(run_all, random_axes=0), random=random)
 

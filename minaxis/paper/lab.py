@@ -17,6 +17,7 @@ from torch import Tensor
 from minaxis.activation_cap import capping, default_layers
 from minaxis.axis import Axis
 from minaxis.chat import Message, encode_chat, response_mask
+from minaxis.fast.conversations import remembering
 from minaxis.hooks import capture
 from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
@@ -142,14 +143,15 @@ class Lab:
         """
         chats: list[list[Message]] = [[] for _ in user_messages[0]]
         replies, means = [], []
-        for turn, messages in enumerate(user_messages):
-            for chat, message in zip(chats, messages, strict=True):
-                chat.append({"role": "user", "content": message})
-            texts, activations = self.answer(chats, turn=turn)
-            for chat, text in zip(chats, texts, strict=True):
-                chat.append({"role": "assistant", "content": text})
-            replies.append(texts)
-            means.append(activations)
+        with remembering(self.model):
+            for turn, messages in enumerate(user_messages):
+                for chat, message in zip(chats, messages, strict=True):
+                    chat.append({"role": "user", "content": message})
+                texts, activations = self.answer(chats, turn=turn)
+                for chat, text in zip(chats, texts, strict=True):
+                    chat.append({"role": "assistant", "content": text})
+                replies.append(texts)
+                means.append(activations)
         return Conversations(user_messages=user_messages, replies=replies, means=means)
 
     @torch.no_grad()

@@ -60,7 +60,7 @@ class Prediction:
         for i, value in enumerate(values):
             ax.annotate(f" {value.value:.2f}", (max(value.high, 0), i), va="center")
         ax.axvline(0, color=INK, linewidth=1)
-        ax.set_xlim(min(-0.05, *(value.low for value in values)), 1)
+        ax.set_xlim(min(value.low for value in values) - 0.05, 1)
         ax.set_xlabel("variance explained, cross-validated $R^2$")
         ax.set_title("What the user's latest message predicts")
         return figure

@@ -133,10 +133,12 @@ class PersonaSpace(Experiment):
                 left.plot([], [], "o", color=colour, label=group, markersize=5)
         ordered = sorted(roles, key=lambda name: roles[name][0])
         middle = len(ordered) // 2
-        for name in [*ordered[:2], *ordered[middle : middle + 2], *ordered[-2:]]:
-            x, y, *_ = roles[name]
-            side = "right" if name in ordered[:2] else "left"  # away from the other points
-            left.text(x, y, f"  {name}  ", ha=side, va="center", fontsize=8.5)
+        for pair in (ordered[:2], ordered[middle : middle + 2], ordered[-2:]):
+            side = "right" if pair == ordered[:2] else "left"  # away from the other points
+            lower_first = sorted(pair, key=lambda name: roles[name][1])
+            for name, end in zip(lower_first, ("top", "bottom"), strict=True):
+                x, y, *_ = roles[name]
+                left.text(x, y, f"  {name}  ", ha=side, va=end, fontsize=8.5)
         left.margins(x=0.27)
         x, y, *_ = self.positions[DEFAULT].coordinates
         left.plot(x, y, "*", color=INK, markersize=13, label="default Assistant")

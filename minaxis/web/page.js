@@ -27,7 +27,7 @@
   const limits = { cap: [0, 100, 1], steer: [-1, 1, 0.05] }; // of the amount: least, most, step
   let turns = [], running = null, picked = null, reading = "plain";
 
-  const titled = (side) => (side === "baseline" ? "Baseline" : { cap: "Capped", steer: "Steered" }[settings.kind]);
+  const titled = (side) => (side === "baseline" ? "Baseline" : settings.kind === "cap" ? "Capped" : "Steered");
   const rows = (reply) => (reading === "plain" && reply.plain) || reply.own; // (T, L)
   const projection = (reply) => mean(rows(reply).map((row) => row[readLayer]));
   const finished = (side) => turns.map((turn) => turn[side]).filter((reply) => reply?.done && reply.own.length);
@@ -102,7 +102,8 @@
       signal.addEventListener("abort", () => reject(signal.reason));
       const choices = ["Closer to the Assistant", "About the same", "Further away"].map((text) =>
         make("button", { type: "button", onclick: () => resolve(text) }, text));
-      turn.cards.treated.replaceChildren(make("div", { class: "ask", role: "group", "aria-label": "Your prediction" },
+      const group = { class: "ask", role: "group", "aria-label": "Your prediction" };
+      turn.cards.treated.replaceChildren(make("div", group,
         make("p", {}, "Where will the right side be on the axis, compared with the left?"), ...choices));
     });
   }
@@ -146,7 +147,8 @@
     }, ...reply.tokens.flatMap((_, i) => word(reply, i)));
     node.append(reply.node);
     if (!reply.done) return node;
-    const facts = make("ul", { class: "facts" }), add = (text, kind = "") => facts.append(make("li", { class: kind }, text));
+    const facts = make("ul", { class: "facts" });
+    const add = (text, kind = "") => facts.append(make("li", { class: kind }, text));
     node.append(facts);
     if (!reply.own.length) add("empty reply");
     else facts.append(heat(make("li", { class: "value" }, projection(reply).toFixed(1)), projection(reply)));
@@ -159,7 +161,7 @@
     }
     const note = (text) => node.append(make("p", { class: "note" }, text));
     if (reply.done === "context")
-      note(`The context of ${info.context} tokens is full, so this reply was cut. Undo a turn, or clear, to go on.`);
+      note(`The context of ${info.context} tokens is full: this reply was cut. Undo a turn, or clear, to go on.`);
     if (side === "treated" && turn.guess !== "none") note(verdict(turn));
     return node;
   }
@@ -203,10 +205,12 @@
           make("circle", { cx: x(value), cy: 9, r: 4.5, class: "dot" }))),
         make("td", { class: "number" }, value.toFixed(1)));
     });
-    const heads = ["Layer", "Place, and the floor", "Projection"].map((text) => make("th", { scope: "col" }, text));
+    const titles = ["Layer", "Place, and the floor", "Projection"];
+    const head = make("tr", {}, ...titles.map((text) => make("th", { scope: "col" }, text)));
     $("word").replaceChildren(make("p", { role: "status" }, make("b", {}, `“${reply.tokens[i].trim()}”`),
       ` ${line[readLayer].toFixed(1)} at layer ${readLayer}${lifted}`),
-      make("table", { "aria-label": "The word at every layer" }, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body)));
+      make("table", { "aria-label": "The word at every layer" },
+        make("thead", {}, head), make("tbody", {}, ...body)));
   }
 
   function measure() {
@@ -221,7 +225,8 @@
   }
 
   function mark(side, [x, y]) {
-    const shape = side === "baseline" ? "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0" : "m0 -6.5l6.5 6.5l-6.5 6.5l-6.5 -6.5z";
+    const circle = "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0", diamond = "m0 -6.5l6.5 6.5l-6.5 6.5l-6.5 -6.5z";
+    const shape = side === "baseline" ? circle : diamond;
     return make("path", { d: `M${x} ${y}${shape}`, class: `mark ${side}` });
   }
 
@@ -229,11 +234,13 @@
     const lines = SIDES.map((side) => finished(side).map(projection)), all = [low, high, ...lines.flat()];
     const least = Math.min(...all), most = Math.max(...all), last = Math.max(8, lines[0].length);
     const y = (v) => 136 - (126 * (v - least)) / (most - least), [bottom, top] = info.assistant.map(y);
-    const words = SIDES.map((side, s) => `${titled(side)}: ${lines[s].map((v) => v.toFixed(1)).join(", ") || "no reply yet"}. `);
+    const words = SIDES.map((side, s) =>
+      `${titled(side)}: ${lines[s].map((v) => v.toFixed(1)).join(", ") || "no reply yet"}. `);
     const chart = make("svg", { viewBox: "0 0 320 162", role: "img", "aria-label":
       `Mean projection of each reply. ${words.join("")}Floor ${floor().toFixed(1)}.` },
       make("rect", { x: 4, width: 312, y: top, height: Math.max(1, bottom - top), class: "band" }),
-      make("line", { x1: 4, x2: 316, y1: 142, y2: 142, class: "rail" }), make("text", { x: 6, y: 157 }, "turn 1"),
+      make("line", { x1: 4, x2: 316, y1: 142, y2: 142, class: "rail" }),
+      make("text", { x: 6, y: 157 }, "turn 1"),
       make("text", { x: 314, y: 157, "text-anchor": "end" }, String(last)));
     if (settings.kind === "cap")
       chart.append(make("line", { x1: 4, x2: 316, y1: y(floor()), y2: y(floor()), class: "floor" }));
@@ -251,16 +258,19 @@
       return [Math.min(...values), Math.max(...values)];
     };
     const [left, right] = ends("x"), [bottom, top] = ends("y");
-    const at = ({ x, y }) => [14 + (292 * (x - left)) / (right - left), 156 - (140 * (y - bottom)) / (top - bottom)];
+    const at = ({ x, y }) =>
+      [14 + (292 * (x - left)) / (right - left), 156 - (140 * (y - bottom)) / (top - bottom)];
     const apart = (a, b) => Math.hypot(at(a)[0] - at(b)[0], at(a)[1] - at(b)[1]);
     const near = (place) => info.roles.reduce((a, b) => (apart(b, place) < apart(a, place) ? b : a)).name;
-    const now = SIDES.flatMap((side, s) => (trails[s].length ? [`${titled(side).toLowerCase()}, ${near(trails[s].at(-1))}`] : []));
+    const now = SIDES.flatMap((side, s) =>
+      trails[s].slice(-1).map((place) => `${titled(side).toLowerCase()}, ${near(place)}`));
     const chart = make("svg", { viewBox: "0 0 320 186", role: "img", "aria-label": "The roles in the two main "
       + "directions in which they differ, and where both sides are among them." },
       make("text", { x: 306, y: 182, "text-anchor": "end" }, "PC1, toward the Assistant →"));
     for (const role of info.roles) {
       const [x, y] = at(role), home = role.name === "Assistant";
-      chart.append(make("circle", { cx: x, cy: y, r: home ? 6 : 4, class: home ? "home" : "role" }, make("title", {}, role.name)));
+      const dot = home ? { r: 6, class: "home" } : { r: 4, class: "role" };
+      chart.append(make("circle", { cx: x, cy: y, ...dot }, make("title", {}, role.name)));
       if (home) chart.append(make("text", { x, y: y - 10, "text-anchor": "end", class: "name" }, role.name));
     }
     SIDES.forEach((side, s) => {
@@ -268,7 +278,8 @@
       chart.append(path(side, points, "trail"), ...points.slice(-1).map((point) => mark(side, point)));
     });
     $("map").replaceChildren(chart);
-    $("near").textContent = now.length ? `Nearest role now: ${now.join("; ")}.` : "Each dot is a role. Point at one for its name.";
+    $("near").textContent = now.length ? `Nearest role now: ${now.join("; ")}.`
+      : "Each dot is a role. Point at one for its name.";
   }
 
   // What the user does
@@ -288,7 +299,8 @@
 
   function again(sides) { // after a change of the settings
     controls();
-    for (const turn of turns) for (const side of sides) if (side === "treated" || !("given" in turn)) turn[side] = null;
+    for (const turn of turns)
+      for (const side of sides) if (side === "treated" || !("given" in turn)) turn[side] = null;
     keep(turns);
   }
 
@@ -298,7 +310,7 @@
     Object.assign($("amount"), { min: least, max: most, step, value: amount });
     $("seed").value = seed;
     $("amount-name").textContent = kind === "cap" ? "Floor" : "Push";
-    $("amount-text").textContent = kind === "cap" ? `${amount}th percentile, ${floor().toFixed(1)}`
+    $("amount-text").textContent = kind === "cap" ? `percentile ${amount}, at ${floor().toFixed(1)}`
       : `${amount} mean norms, ${amount < 0 ? "away from" : "toward"} the Assistant`;
     for (const box of $("layers").querySelectorAll("input")) box.checked = layers[kind].includes(+box.value);
     for (const node of document.querySelectorAll(".titled")) node.textContent = titled("treated");
@@ -309,12 +321,16 @@
     ...settings, conversation: turns.map((turn) => ("given" in turn ? [turn.user, turn.given] : [turn.user])),
   });
 
-  function restore({ conversation, kind, seed, amount, layers }) { // from a link or a file, so nothing is trusted
-    const text = (s) => typeof s === "string" && s.length <= 20000, layer = (l) => Number.isInteger(l) && within(l, 0, count - 1);
-    const fits = (k) => within(amount[k], limits[k][0], limits[k][1]) && layers[k].length > 0 && layers[k].every(layer);
-    if (!(conversation.length <= 64 && conversation.every((turn) => within(turn.length, 1, 2) && turn.every(text))
-      && within(seed, 0, 999999) && Object.hasOwn(limits, kind) && fits("cap") && fits("steer"))) throw new Error("bad values");
-    Object.assign(settings, { kind, seed: Math.round(seed), layers, amount: { ...amount, cap: Math.round(amount.cap) } });
+  // From a link or a file, so nothing is trusted
+  function restore({ conversation, kind, seed, amount, layers }) {
+    const isText = (s) => typeof s === "string" && s.length <= 20000;
+    const isTurn = (turn) => within(turn.length, 1, 2) && turn.every(isText);
+    const isLayer = (layer) => Number.isInteger(layer) && within(layer, 0, count - 1);
+    const fits = (k) => within(amount[k], ...limits[k]) && layers[k].length > 0 && layers[k].every(isLayer);
+    if (!(within(conversation.length, 0, 64) && conversation.every(isTurn) && within(seed, 0, 999999)
+      && Object.hasOwn(limits, kind) && Object.keys(limits).every(fits))) throw new Error("values out of range");
+    amount.cap = Math.round(amount.cap);
+    Object.assign(settings, { kind, seed: Math.round(seed), layers, amount });
     turns = conversation.map(([user, given]) => (given === undefined ? { user } : { user, given }));
     again([]);
   }
@@ -354,7 +370,8 @@
   async function copy() {
     history.replaceState(null, "", `#${encodeURIComponent(JSON.stringify(state()))}`);
     await navigator.clipboard.writeText(location.href).then(
-      () => say("The link is copied. It holds the messages and the settings."), () => say("The link is in the address bar."));
+      () => say("The link is copied. It holds the messages and the settings."),
+      () => say("The link is in the address bar."));
   }
 
   const on = (id, kind, action) => $(id).addEventListener(kind, action);
@@ -375,7 +392,8 @@
   document.addEventListener("keydown", (e) => e.key === "Escape" && running?.abort());
   for (const { label, texts } of info.buttons) {
     let next = 0;
-    $("scripted").append(make("button", { type: "button", onclick: () => running || send(texts[next++ % texts.length]) }, label));
+    const onclick = () => running || send(texts[next++ % texts.length]);
+    $("scripted").append(make("button", { type: "button", onclick }, label));
   }
   on("drift", "click", () => {
     send(...info.drift);
