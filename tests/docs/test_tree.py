@@ -59,7 +59,9 @@ def test_every_file_at_the_top_and_every_folder_is_in_the_tree():
     package = ROOT / "minaxis"
     expected = {Path("minaxis", name) for name in python_files(package) | folders(package)}
     expected |= {Path(name) for name in python_files(ROOT)}
-    expected |= {Path(name) for name in ("minaxis", "benchmarks", "docs", "tests", ".ci")}
+    expected |= {
+        Path(name) for name in ("minaxis", "exercises", "benchmarks", "docs", "tests", ".ci")
+    }
     assert sorted(expected - paths) == []
 
 

@@ -1,6 +1,7 @@
 """The server answers its own page, and refuses everything else."""
 
 import contextlib
+import dataclasses
 import http.client
 import json
 import socket
@@ -14,6 +15,7 @@ import minaxis as mx
 from minaxis.support.meter import token_projections
 from minaxis.web import answers
 from minaxis.web.answers import Engine
+from minaxis.web.page import assistant_range
 from minaxis.web.server import MOST_BYTES, Server, serve
 
 CAP = {"kind": "cap", "layers": [2, 3], "percentile": 98}
@@ -357,8 +359,23 @@ def test_a_wrong_address_is_an_error(engine, address):
         serve(engine, address)
 
 
-def test_an_axis_without_roles_is_an_error(tiny_model):
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [((), "no calibration projections"), (("projections",), "PCA needs two role vectors")],
+)
+def test_an_axis_that_lacks_a_part_is_an_error(tiny_model, kept, message):
     model, tokenizer, axis = tiny_model
-    bare = mx.Axis(vectors=axis.vectors)
-    with pytest.raises(ValueError, match="PCA needs two role vectors"):
+    bare = mx.Axis(vectors=axis.vectors, **{name: getattr(axis, name) for name in kept})
+    with pytest.raises(ValueError, match=message):
         Engine(model, tokenizer, bare, None, layers=[2], percentile=75, max_tokens=8)
+
+
+def test_the_range_of_the_assistant_is_that_of_its_own_responses(tiny_model):
+    axis = tiny_model[2]
+    low, high = assistant_range(axis, 3)
+    count = 5 * len(axis.meta["questions"])  # the default answers under five prompts
+    own = axis.projections[:count, 3]
+    torch.testing.assert_close(own.mean(), axis.project(axis.default[3], 3))
+    assert (own < low).sum() == (own > high).sum() == count // 20
+    unknown = dataclasses.replace(axis, meta={})
+    assert assistant_range(unknown, 3) == [axis.project(axis.default[3], 3).item()] * 2

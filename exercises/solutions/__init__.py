@@ -1,0 +1,1 @@
+"""One solution of each exercise, and the mistakes that the tests must catch."""
