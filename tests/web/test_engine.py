@@ -259,7 +259,15 @@ def test_the_weights_in_the_page_are_those_of_the_checkpoint(run, embedded):
 
 def test_the_engine_gives_a_text_the_same_tokens(run, embedded, corpus):
     tokenizer = embedded[1]
-    texts = [*corpus, "", " ", "a" * 300, "\ufeff\x85 \u2028 x\u3000", "<|end|><|user|>"]
+    texts = [
+        *corpus,
+        "",
+        " ",
+        "eeeee lllll ooo sss",
+        "a" * 300,
+        "\ufeff\x85 \u2028 x\u3000",
+        "<|end|><|user|>",
+    ]
     jobs = [{"kind": "encode", "text": text} for text in texts]
     ids = [tokenizer.encode(text) for text in texts]
     found, _ = run(jobs + [{"kind": "decode", "ids": i} for i in ids])
@@ -300,13 +308,8 @@ def test_the_engine_reads_every_kind_of_reply_as_the_reader_does(run, world):
             assert (question.text in questions) == bool(question.answer)
             first, second = (world.reply(speaker, question, rng) for _ in range(2))
             other = world.reply(rng.choice(list(world.people)), question, rng)
-            for reply in (
-                first,
-                second,
-                f"{first} {other}",
-                first[: len(first) // 2],
-                other.upper(),
-            ):
+            half, spaced = first[: len(first) // 2], first.replace(".", " .")
+            for reply in (first, second, f"{first} {other}", half, spaced, other.upper()):
                 jobs.append({"kind": "read", "message": question.text, "reply": reply})
                 expected.append(expected_reading(reader, question, reply))
     assert run(jobs)[0] == expected
