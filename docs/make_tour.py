@@ -3,9 +3,9 @@
     python docs/make_tour.py             # 2 minutes on two cores; needs the extra `all` and smollm2
     python docs/make_tour.py --check     # run the cells again, and compare with the notebook
 
-In tour.py, `# %%` begins a cell of code, and `# %% [markdown]` a cell of text in comments. The cells
-run one after the other in one namespace, as Jupyter runs them. Jupyter itself is not needed: a
-notebook is a JSON file, and plain `exec` runs in every environment that has minaxis.
+In tour.py, `# %%` begins a cell of code, and `# %% [markdown]` a cell of text, written as comments.
+The cells run one after the other in one namespace, as Jupyter runs them. Jupyter is not needed: a
+notebook is a JSON file, and plain `exec` runs wherever minaxis does.
 
 The check compares words exactly and numbers to 2 %. Seconds may differ. A figure is compared by the
 data that it shows, which stand beside its picture, because each version of matplotlib draws
@@ -89,17 +89,18 @@ def run_cells(cells: list[Cell]) -> list[list[Json]]:
 
 
 def describe(figure: Any) -> str:
-    """What a figure shows, in words and numbers: titles, labels, lines, bars and names."""
+    """What a figure shows, in words and numbers: titles, and all lines and bars with a label."""
     lines = []
     for ax in figure.axes:
-        lines.append(f"{ax.get_title(loc='left')} ({ax.get_xlabel()}; {ax.get_ylabel()})")
-        for line in ax.get_lines():
-            points = (f"{x:.3g} {y:.3g}" for x, y in line.get_xydata().tolist())
-            lines.append(f"  {line.get_label()}: {', '.join(points)}")
+        lines.append("; ".join([ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel()]))
+        shown = {line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()}
         for bars in ax.containers:
-            heights = (f"{bar.get_height():.3g}" for bar in getattr(bars, "patches", []))
-            lines.append(f"  {bars.get_label()}: {', '.join(heights)}")
-        lines += [f"  {text.get_text()}" for text in ax.texts]
+            heights = [(bar.get_height(),) for bar in getattr(bars, "patches", [])]
+            shown[bars.get_label()] = heights
+        for label, points in shown.items():
+            if not str(label).startswith("_"):  # matplotlib names all else so, like error bars
+                numbers = ", ".join(" ".join(f"{x:.3g}" for x in point) for point in points)
+                lines.append(f"{label}: {numbers}")
     return "\n".join(lines)
 
 

