@@ -604,7 +604,9 @@ for role in ("default", "pirate"):
 
 # %%
 LAYER = 20
-places = dict(zip(chosen, big_axis.project(big_axis.role_vectors[:, LAYER], LAYER).tolist()))
+places = dict(
+    zip(chosen, big_axis.project(big_axis.role_vectors[:, LAYER], LAYER).tolist(), strict=True)
+)
 places["the Assistant"] = big_axis.project(big_axis.default[LAYER], LAYER).item()
 order = sorted(places, key=places.get)
 
