@@ -243,7 +243,7 @@ ax.axhline(assistant[2] @ unit[2], color=INK, linestyle="--", label="the Assista
 ax.set_xlabel("hidden number s")
 ax.set_ylabel("projection, layer 2")
 ax.set_title("Each point is a character")
-ax.legend(loc="upper right")
+ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
@@ -349,7 +349,7 @@ figure, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
 for group in COLOURS:
     members = [i for i, name in enumerate(axis.roles) if world.group(name) == group]
     ax.plot(*places[members, :2].T, MARKERS[group], color=COLOURS[group], label=group)
-for name in ("auditor", "teacher", "tinker", "sailor", "ghost", "moon"):
+for name in ("auditor", "tinker", "sailor", "ghost", "moon"):
     ax.annotate(name, places[axis.roles.index(name), :2].tolist(), xytext=(5, 5),
                 textcoords="offset points", fontsize=9)  # fmt: skip
 ax.plot(x, y, "*", color=INK, markersize=14, label="the Assistant")
@@ -387,7 +387,8 @@ with mx.steering(model, axis, coefficient=-0.5):  # the same in the library
     print(f"\nmx.steering, c = -0.5: {reply_to(ask('', FEELINGS[0]))}")
 
 # %% [markdown]
-# Too strong a push breaks the model: at c = -1.0 it hardly forms sentences.
+# Away from the Assistant, somebody else answers. Toward it, the ghost stays a ghost: a system
+# prompt is strong. And a push that is too strong breaks the sentences.
 #
 # Does any push do this? The control is a random direction of the same length. We count the
 # replies in which the Assistant speaks, over 40 open questions without a system prompt.
@@ -504,6 +505,9 @@ ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
+# Single tokens vary much more than the means of responses, from which the floor was taken. So the
+# cap changes nearly every token of the ghost.
+#
 # At the last capped layer no token can lie below the floor, whatever the model says. So a
 # projection that is read *under* the cap proves nothing. Judge the cap by the replies, or let the
 # model without a cap read them.
@@ -583,9 +587,9 @@ show_rates(cost_rows(lab))
 # %% [markdown]
 # ## 10. The same on a real chat model
 #
-# SmolLM2-135M is an open chat model, with 135 million parameters and without any invented world.
-# Its roles are system prompts of one or two sentences. Ten roles and the default answer four
-# questions.
+# SmolLM2 is an open chat model of everyday size for a laptop, without any invented world. Its
+# roles are system prompts of a sentence or two. Ten roles and the default answer four questions,
+# and each reply is cut after 32 tokens.
 #
 # **Predict:** where on the axis is the pirate? And who is next to the Assistant?
 
@@ -598,6 +602,7 @@ roles = {"default": every_role["default"]} | {name: every_role[name][:1] for nam
 sampling = replace(sampling, max_new_tokens=32)
 rollouts = mx.collect(big, big_tokenizer, roles, mx.read_questions()[:4], sampling)
 big_axis = mx.fit_axis(rollouts)
+print(f"{sum(p.numel() for p in big.parameters()):,} parameters")
 print("layers, width:", tuple(big_axis.vectors.shape))
 for role in ("default", "pirate"):
     print(f"{role}: {rollouts[role]['responses'][0]['text']}")
@@ -623,19 +628,25 @@ print("from the Assistant's end:", ", ".join(reversed(order)))
 print(f"cosine of axis and PC1: {cosine:.2f}, with random weights {control:.2f}")
 
 # %% [markdown]
-# The cap acts at the layers from 0.70 to 0.90 of the depth, with its floor at the paper's 75th
-# percentile. The last column is again a cap along a random direction that pushes as hard.
+# The moon is a surprise. One prompt and four questions are few, and a role that the model does
+# not really play lies near the Assistant.
+#
+# Now the interventions, on a pirate. The cap takes the paper's settings: the 75th percentile, at
+# the layers from 0.70 to 0.90 of the depth. The number in brackets is the projection of the
+# reply, as the model without an intervention reads it.
 #
 # **Predict:** does the pirate forget the sea?
 
 # %%
 from contextlib import nullcontext
 
+from minaxis.activation_cap import default_layers
 from minaxis.paper.lab import Lab
 
 big_lab = with_random_axes(
     Lab(model=big, tokenizer=big_tokenizer, axis=big_axis), rollouts, count=1, texts=16
 )
+print("capped layers:", *default_layers(len(big_axis.vectors)), "\n")
 interventions = {
     "no intervention": nullcontext(),
     "steered, c = +0.25": mx.steering(big, big_axis, coefficient=0.25),
@@ -652,8 +663,8 @@ for name, intervention in interventions.items():
     print(f"{name} ({place:.1f}): {big_tokenizer.decode(ids)}\n")
 
 # %% [markdown]
-# One reply each shows no more than what the interventions are. [The page on SmolLM2](smollm2.md)
-# says what was measured on it with many.
+# The pirate is still a captain, whatever we do, and a random cap moves the projection as far as
+# ours. Nothing is proved by one reply each. [The page on SmolLM2](smollm2.md) has more of them.
 #
 # ## Where to go from here
 #
