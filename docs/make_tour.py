@@ -15,6 +15,7 @@ slightly other pixels.
 import argparse
 import base64
 import json
+import os
 import re
 import sys
 import time
@@ -57,11 +58,7 @@ def read_cells(text: str) -> list[Cell]:
 
 def run_cells(cells: list[Cell]) -> list[list[Json]]:
     """Run the cells of code in order, and return each cell's outputs: its text and its figures."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    os.environ["MPLBACKEND"] = "Agg"  # matplotlib is installed by the first cell, if at all
     namespace: Json = {"__name__": "__main__"}
     outputs: list[list[Json]] = []
     for number, cell in enumerate(cells, 1):
@@ -75,7 +72,8 @@ def run_cells(cells: list[Cell]) -> list[list[Json]]:
             exec(code, namespace)
         if text := printed.getvalue():
             outputs[-1].append({"output_type": "stream", "name": "stdout", "text": text})
-        for figure in map(pyplot.figure, pyplot.get_fignums()):
+        pyplot: Any = sys.modules.get("matplotlib.pyplot")
+        for figure in map(pyplot.figure, pyplot.get_fignums()) if pyplot else ():
             picture = BytesIO()
             figure.savefig(picture, format="png", dpi=100, metadata={"Software": None})
             data = {
@@ -83,7 +81,7 @@ def run_cells(cells: list[Cell]) -> list[list[Json]]:
                 "text/plain": describe(figure),
             }
             outputs[-1].append({"output_type": "display_data", "data": data, "metadata": {}})
-        pyplot.close("all")
+            pyplot.close(figure)
         print(f"cell {number} of {len(cells)}: {time.monotonic() - started:.1f} s", flush=True)
     return outputs
 
