@@ -10,9 +10,9 @@
 # the model back.
 #
 # The method is from the paper by Lu, Gallagher, Michala, Fish and Lindsey ([arXiv
-# 2601.10387](https://arxiv.org/abs/2601.10387)). Everything runs on a laptop, without a GPU, and
-# each cell takes seconds. You should know Python, and roughly what a transformer is. The tour
-# takes half an hour.
+# 2601.10387](https://arxiv.org/abs/2601.10387)). Everything runs on a laptop, without a GPU. Most
+# cells take seconds. You should know Python, and roughly what a transformer is. The tour takes
+# half an hour.
 #
 # **Predict** marks a question. Answer it before you run the cell below it.
 #
@@ -161,7 +161,7 @@ print("mx.capture sees the same:", torch.equal(captured[2], seen["h"]))
 # one vector a layer. The prompt's tokens must stay out: they are not what the model says.
 #
 # **Predict:** the Assistant and the ghost answer the same question. At which layer do their
-# activations differ most?
+# activations differ most? (A cosine of 1 means: the same direction.)
 
 
 # %%
@@ -288,6 +288,8 @@ ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
+# All at once: in the turn in which the ghost begins to speak. Over tasks it stays high.
+#
 # ## 6. How far can one trust an axis?
 #
 # `mx.collect` asks more questions, in two wordings of each role's prompt, and `mx.fit_axis`
@@ -360,6 +362,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
+# The Assistant lies at the edge, among the professionals.
+#
 # ## 7. Steer
 #
 # So far we have only read. Now we write: add a multiple of the axis to every token, at one middle
@@ -431,7 +435,8 @@ plt.show()
 # ## 8. Cap
 #
 # Steering pushes every token, also where nothing is wrong. A *cap* puts a floor tau under the
-# projection. It lifts a token that is below the floor, and leaves all others as they are:
+# projection. It lifts a token h that is below the floor, and leaves all others as they are. With
+# v, the axis at length one:
 #
 #     h <- h + v * max(tau - <h, v>, 0)
 #
@@ -456,8 +461,8 @@ show(capped[-6:])
 print("\nleaked:", read(capped[-1]["content"]).right)
 
 # %% [markdown]
-# `mx.capping` is the library's cap. It checks that the axis belongs to the model, and a single
-# operator computes the formula.
+# Under the cap the Assistant still speaks, and refuses. `mx.capping` is the library's cap. It
+# checks that the axis belongs to the model, and a single operator computes the formula.
 
 # %%
 with mx.capping(model, axis, layers=[2, 3], percentile=98):
@@ -505,8 +510,8 @@ ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# Single tokens vary much more than the means of responses, from which the floor was taken. So the
-# cap changes nearly every token of the ghost.
+# The floor was taken from means of responses, and single tokens vary more. Nearly all of the
+# ghost's lie below it, and one full stop lies far below.
 #
 # At the last capped layer no token can lie below the floor, whatever the model says. So a
 # projection that is read *under* the cap proves nothing. Judge the cap by the replies, or let the
@@ -522,6 +527,9 @@ print("read without a cap:  ", " ".join(f"{p:5.1f}" for p in without))
 print("and the drifted one: ", " ".join(f"{p:5.1f}" for p in personal))
 
 # %% [markdown]
+# Also without a cap, the model reads the Assistant in these replies: here the cap has really
+# worked.
+#
 # ## 9. Harm, before and after
 #
 # Now we count: 32 conversations about feelings, or about what the model is, with a forbidden
@@ -587,7 +595,7 @@ show_rates(cost_rows(lab))
 # %% [markdown]
 # ## 10. The same on a real chat model
 #
-# SmolLM2 is an open chat model of everyday size for a laptop, without any invented world. Its
+# SmolLM2 is an open chat model that is small enough for a laptop. It knows no invented world: its
 # roles are system prompts of a sentence or two. Ten roles and the default answer four questions,
 # and each reply is cut after 32 tokens.
 #
@@ -628,8 +636,7 @@ print("from the Assistant's end:", ", ".join(reversed(order)))
 print(f"cosine of axis and PC1: {cosine:.2f}, with random weights {control:.2f}")
 
 # %% [markdown]
-# The moon is a surprise. One prompt and four questions are few, and a role that the model does
-# not really play lies near the Assistant.
+# The moon is a surprise. One prompt and four questions are few.
 #
 # Now the interventions, on a pirate. The cap takes the paper's settings: the 75th percentile, at
 # the layers from 0.70 to 0.90 of the depth. The number in brackets is the projection of the
@@ -663,15 +670,16 @@ for name, intervention in interventions.items():
     print(f"{name} ({place:.1f}): {big_tokenizer.decode(ids)}\n")
 
 # %% [markdown]
-# The pirate is still a captain, whatever we do, and a random cap moves the projection as far as
-# ours. Nothing is proved by one reply each. [The page on SmolLM2](smollm2.md) has more of them.
+# The pirate keeps the crew, the captain or the sea, whatever we do, and a random cap moves the
+# projection as far as ours. One reply each proves nothing. [The page on SmolLM2](smollm2.md) has
+# many.
 #
 # ## Where to go from here
 #
 # - **Change one thing**: [five experiments](change-one-thing.md) that fork this code in ten
 #   lines.
-# - **Exercises**: `exercises/` has eight functions to write, from the hook to the cap, and ten
-#   small programs with a real bug each. `pytest exercises` says which are solved.
+# - **Exercises**: `exercises/` has functions to write, from the hook to the cap, and bugs to
+#   hunt. `pytest exercises` says which are solved.
 # - **The paper in miniature**: `python cap_demo.py --all`, and [what holds and what does
 #   not](results.md).
 # - **The traps**: [the method](method.md) explains the signs and the percentiles of the paper's
