@@ -6,6 +6,8 @@ import pickle
 import re
 import stat
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -41,22 +43,24 @@ def write_json(path: str | Path, value: object) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read_bytes(path: str | Path, *, most: int = MOST_TEXT) -> bytes:
-    """The content of a file.
+def read_text(path: str | Path) -> str:
+    """The text of a file in UTF-8, with "\\n" at the end of each line.
 
     Raises:
         ValueError: there is no such file, it is a folder, a pipe or a device (which can be
-            endless), or it has more than `most` bytes.
+            endless), it is longer than any text that we need, or it is not UTF-8.
         OSError: it cannot be read.
     """
-    size = file_size(path)
-    if size > most:
-        raise ValueError(f"{path}: {size:,} bytes, expected at most {most:,}")
-    return Path(path).read_bytes()
+    if (size := file_size(path)) > MOST_TEXT:
+        raise ValueError(f"{path}: {size:,} bytes, expected at most {MOST_TEXT:,}")
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: not readable as text in UTF-8 ({e})") from None
 
 
 def file_size(path: str | Path) -> int:
-    """The length of a regular file in bytes; errors are those of `read_bytes`."""
+    """The length of a regular file in bytes; the errors are those of `read_text`."""
     try:
         found = Path(path).stat()
     except FileNotFoundError:
@@ -77,12 +81,26 @@ def read_json(path: str | Path, schema: Any = object) -> Any:
             message says at which place.
         OSError: the file cannot be read.
     """
-    text = read_bytes(path)
+    text = read_text(path)
     try:
-        value = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError, MemoryError) as e:  # the kinds of error of a damaged file
+        value = json.loads(text)
+    except (ValueError, RecursionError, MemoryError) as e:
         raise ValueError(f"{path}: not readable as JSON ({e})") from e
     return check(value, schema, path, size=len(text))
+
+
+@contextmanager
+def blame(source: str | Path) -> Iterator[None]:
+    """Whatever goes wrong with the content of a file becomes a ValueError that names the file.
+
+    Libraries in Rust have errors of their own, and PanicException, which is no `Exception`.
+    """
+    try:
+        yield
+    except (ImportError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as e:
+        raise ValueError(f"{source}: {str(e)[:500] or type(e).__name__}") from e
 
 
 def write_tensors(path: str | Path, value: object) -> None:

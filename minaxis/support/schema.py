@@ -51,7 +51,7 @@ class Number:
     high: float = 1e30
 
     def __str__(self) -> str:
-        return f"a finite number from {self.low:g} to {self.high:g}"
+        return f"a number from {self.low:g} to {self.high:g}"
 
 
 class Floats:

@@ -171,7 +171,12 @@ def use_folder(path: Path) -> None:
 
 def use_tokenizer(path: Path) -> None:
     tokenizer = mx.load_tokenizer(path.parent)
-    for text in ("the thing in a 12 caf\u00e9 \u4e16", "a" * 300, " " * 300, MESSAGES[0]["content"]):
+    for text in (
+        "the thing in a 12 caf\u00e9 \u4e16",
+        "a" * 300,
+        " " * 300,
+        MESSAGES[0]["content"],
+    ):
         ids = tokenizer.encode(text) + tokenizer.encode(text, inside=True)
         tokenizer.decode(ids)
         assert all(isinstance(tokenizer.token_bytes(i), bytes) for i in ids)
@@ -321,7 +326,11 @@ def use_roles(path: Path) -> None:
 
 def make_role_folder(folder: Path) -> Path:
     for role in ("default", "pirate", "ghost"):
-        text = {"instruction": [{"pos": f"You are {role}."}], "questions": ["?"], "eval_prompt": "x"}
+        text = {
+            "instruction": [{"pos": f"You are {role}."}],
+            "questions": ["?"],
+            "eval_prompt": "x",
+        }
         write_json(folder / f"{role}.json", text)
     return folder / "pirate.json"
 
@@ -402,7 +411,8 @@ def gguf_file(folder: Path) -> Path:
     shapes = {"token_embd": (258, 32), "output_norm": (32,)}
     shapes |= {"blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,), "blk.0.attn_q": (32, 32),
                "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32),
-               "blk.0.ffn_gate": (32, 32), "blk.0.ffn_up": (32, 32), "blk.0.ffn_down": (32, 32)}  # fmt: skip
+               "blk.0.ffn_gate": (32, 32), "blk.0.ffn_up": (32, 32),
+               "blk.0.ffn_down": (32, 32)}  # fmt: skip
     for name, shape in shapes.items():
         w.add_tensor(f"{name}.weight", random_tensors(*shape).numpy())
     w.write_header_to_file()
@@ -421,7 +431,8 @@ FORMATS = {
     f.name: f
     for f in [
         Format("gguf", gguf_file, BYTES, use_gguf),
-        Format("safetensors", in_folder("model.safetensors"), mutations.mutate_safetensors, use_folder),
+        Format("safetensors", in_folder("model.safetensors"), mutations.mutate_safetensors,
+               use_folder),
         Format("index.json", in_folder("model.safetensors.index.json"), JSON, use_folder),
         Format("config.json, Llama", in_folder("config.json"), JSON, use_folder),
         Format("config.json, Qwen 3", in_folder("config.json", QWEN), JSON, use_folder),
@@ -440,7 +451,8 @@ FORMATS = {
         Format("roles.json", make_roles, JSON, use_roles),
         Format("roles folder", make_role_folder, JSON, lambda path: use_roles(path.parent)),
         Format("questions.json",
-               lambda f: write_json(f / "q.json", {"questions": ["a?", "b?"]}), JSON, use_questions),
+               lambda folder: write_json(folder / "q.json", {"questions": ["a?", "b?"]}), JSON,
+               use_questions),
         Format("questions.jsonl", make_questions_lines, BYTES, use_questions),
         Format("world.json", make_world, JSON, use_world),
         Format("run.json", make_run, JSON, use_run),
