@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_LARGEST = 1e15  # in a tensor; its square is still finite in float32
 _DEPTH = 50  # lists and objects within each other; our files have six
 _SHARED = 16  # a tensor may be stored once and used in several places, but not without end
 _KINDS = {str: "text", bytes: "bytes", bool: "true or false", object: "anything"}
@@ -59,7 +60,7 @@ class Floats:
 
     Args:
         shape: the length of each dimension, or a letter that stands for it; none: any shape.
-        finite: refuse NaN and infinity.
+        finite: refuse NaN, infinity, and numbers whose squares might be infinite.
     """
 
     def __init__(self, *shape: str | int, finite: bool = True) -> None:
@@ -165,12 +166,12 @@ class _Check:
             raise self.error(place, f"is {show(tensor)}, more than the file has bytes for")
         if isinstance(schema, Plain):
             return
-        if schema.shape and len(schema.shape) != tensor.ndim:
+        if schema.shape and (len(schema.shape) != tensor.ndim or not tensor.numel()):
             raise self.error(place, f"is {show(tensor)}, expected {schema}")
         for name, length in zip(schema.shape, tensor.shape, strict=False):
             self.measure(name, length, place)
-        if schema.finite and not tensor.isfinite().all():
-            raise self.error(place, "contains NaN or infinity, expected finite numbers")
+        if schema.finite and not (tensor.detach().abs() <= _LARGEST).all():
+            raise self.error(place, f"has a number that is NaN, infinite or above {_LARGEST:g}")
 
     def measure(self, name: str | int, length: int, place: tuple[Any, ...]) -> None:
         """Check a length: that of its letter, if the letter was seen before."""

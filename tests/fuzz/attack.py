@@ -30,6 +30,17 @@ class Report:
     megabytes: float = 0.0  # of memory that the hungriest took
     bad: list[str] = field(default_factory=list)  # the mutants that are neither refused nor read
 
+    def add(self, number: int, end: str, seconds: float, megabytes: float) -> None:
+        """Count a mutant by how it ended: "read", "refused", "hangs" or the exception."""
+        self.mutants += 1
+        self.seconds = max(self.seconds, seconds)
+        self.megabytes = max(self.megabytes, megabytes)
+        if end in ("read", "refused"):
+            setattr(self, end, getattr(self, end) + 1)
+        else:
+            self.others[end.split(":")[0]] += end != "hangs"
+            self.bad.append(f"mutant {number}: {end}")
+
     def row(self) -> str:
         """The row of the table in docs/reliability.md."""
         others = sum(self.others.values())
@@ -81,25 +92,18 @@ def attack(form, folder, seed, count) -> Report:
         process = context.Process(target=_child, args=arguments)
         process.start()
         send.close()
+        hangs = False
         with suppress(EOFError):
-            while receive.poll(SECONDS):
+            while number < count:
+                if hangs := not receive.poll(SECONDS):
+                    break
                 number, end, seconds, megabytes = receive.recv()
-                report.mutants += 1
-                report.seconds = max(report.seconds, seconds)
-                report.megabytes = max(report.megabytes, megabytes)
-                if end in ("read", "refused"):
-                    setattr(report, end, getattr(report, end) + 1)
-                else:
-                    report.others[end.split(":")[0]] += 1
-                    report.bad.append(f"mutant {number}: {end}")
+                report.add(number, end, seconds, megabytes)
                 number += 1
-        hangs = process.is_alive() and number < count
         process.kill()
         process.join()
         if number < count:
-            report.mutants += 1
             report.hangs += hangs
-            report.others["crash"] += not hangs
-            report.bad.append(f"mutant {number}: {'hangs' if hangs else 'crash'}")
+            report.add(number, "hangs" if hangs else "crash", SECONDS * hangs, 0)
             number += 1
     return report

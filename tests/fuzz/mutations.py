@@ -83,7 +83,7 @@ def mutate_structure(data, rng, wrong_tensors=()):
             parent += [copy.deepcopy(value)] * rng.choice([1, 2, 100])
         elif kind == 3:
             parent[key] = copy.deepcopy(at(root, rng.choice(everywhere)))
-        elif kind == 4 and isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif kind == 4 and type(value) in (int, float) and abs(value) < 1e15:
             parent[key] = rng.choice([-value, value + 1, value - 1, value * 1000, float(value)])
         elif isinstance(value, torch.Tensor) and rng.random() < 0.7:
             parent[key] = rng.choice(wrong_tensors)(value)
