@@ -13,7 +13,6 @@ The capping vectors are NEGATED axes (role - default) with a ceiling on the proj
 `cap` along v' is a floor along v = -v'. So we read them as v = -v' / ||v'|| and tau = -cap.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minaxis.support.files import blame, read_tensors
+from minaxis.support.files import parse_json, read_tensors
 from minaxis.support.schema import Floats, Number, Plain, Whole, check, show
 
 _PER_LAYER = (Floats("L"), None)
@@ -54,8 +53,8 @@ def read_axis(path: str | Path) -> dict[str, Any]:
     elif "axis" in data:
         data = {"vectors": data["axis"], "meta": data.get("metadata") or {}}
     elif "json" in data:  # the fields that are no tensors
-        with blame(path):
-            data |= json.loads(data.pop("json"))
+        text = check(data.pop("json"), str, path)
+        data |= parse_json(text, path, {str: Plain()})
     check(data, AXIS, path)
     # Published ones are bfloat16.
     return {name: x.float() if isinstance(x, Tensor) else x for name, x in data.items()}

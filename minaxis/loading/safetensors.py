@@ -8,7 +8,6 @@ The file may come from anywhere. So the header is checked as a whole before the 
 mapped: the tensors must fill the file, without a gap and without an overlap.
 """
 
-import json
 import mmap
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -18,7 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from minaxis.support.schema import Whole, check, show
+from minaxis.support.files import parse_json
+from minaxis.support.schema import Whole, show
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _LENGTH, _BYTE = Whole(1, 2**40), Whole(0, 2**50)
@@ -57,11 +57,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
             f"{path}: not a .safetensors file, or a truncated one: it has {size} bytes, but says "
             f"that its header alone has {length}"
         )
-    try:
-        header = json.loads(file.read(length))
-    except (ValueError, RecursionError, MemoryError) as e:
-        raise ValueError(f"{path}: the header is not one of a .safetensors file ({e})") from e
-    check(header, HEADER, f"{path}, header", size=length)
+    header = parse_json(file.read(length), f"{path}, header", HEADER)
     header.pop("__metadata__", None)
     places = sorted((*entry["data_offsets"], name) for name, entry in header.items())
 

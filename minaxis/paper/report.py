@@ -18,11 +18,32 @@ from minaxis.paper.claims import NOT_TESTED, Claim, Experiment, Rule, kind
 from minaxis.paper.components import loadings_claims
 from minaxis.paper.space import PersonaSpace
 from minaxis.support.files import read_json, write_bytes, write_json
+from minaxis.support.schema import Number, Plain, Whole, show
 from minaxis.support.stats import Estimate, mean_and_range
 
 MARKERS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
 DIFFERS = "differs between the runs"
 VERDICTS = ("holds", "unclear", "not specific", "not", NOT_TESTED, DIFFERS)  # from good to bad
+
+
+_ESTIMATE = {"value": Number(), "low": Number(), "high": Number()}
+_BOUND = (Number(), None)
+_POSITION = {"coordinates": [Number(), "components"], str: object}
+RESULTS = {
+    "kind": ("tiny", "open"),
+    "claims": [
+        {"text": str, "paper": str, "here": _ESTIMATE, "control": (_ESTIMATE, None),
+         "rule": {"at_least": _BOUND, "at_most": _BOUND}, "control_must_fail": bool,
+         "of_paper": bool, "failed_precondition": str, "verdict": str}
+    ],
+    "experiments": {
+        PersonaSpace.name: {"positions": {str: _POSITION}, str: object}, str: {str: object}
+    },
+}  # fmt: skip
+RUN = {
+    "settings": {"model": str, "seed": Whole(), str: Plain()}, "seconds": Whole(0), "machine": str,
+    "python": str, "torch": str, "minaxis": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,15 +102,18 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: a file is missing, or another version wrote it.
     """
-    results, run = read_json(folder / "results.json"), read_json(folder / "run.json")
     try:
-        claims = [_claim(claim) for claim in results["claims"]]
-        return Run(kind=results["kind"], claims=claims, experiments=results["experiments"], **run)
-    except (KeyError, TypeError) as e:
+        results = read_json(folder / "results.json", RESULTS)
+        run = read_json(folder / "run.json", RUN)
+    except ValueError as e:
         raise ValueError(
-            f"{folder}/results.json lacks something ({e}), so another version wrote it: make it "
-            "again with cap_demo.py --all"
-        ) from e
+            f"{e}. If another version wrote it, make it again with cap_demo.py --all"
+        ) from None
+    claims = [_claim(claim) for claim in results["claims"]]
+    for claim in claims:
+        if claim.control_must_fail and claim.control is None:
+            raise ValueError(f"{folder}/results.json: a claim needs a control: {show(claim.text)}")
+    return Run(kind=results["kind"], claims=claims, experiments=results["experiments"], **run)
 
 
 def _claim(fields: dict[str, Any]) -> Claim:
@@ -176,16 +200,23 @@ def table(runs: Sequence[Run]) -> str:
     """The claims as a Markdown table, with a note below it on models, time and versions."""
     here = "mean (least to most)" if len(runs) > 1 else "here [95 % interval]"
     lines = [f"| claim | paper | {here} | rule | control | verdict |", "|---|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(vars(row).values())} |" for row in merged(runs)]
+    lines += [f"| {' | '.join(map(_in_markdown, vars(row).values()))} |" for row in merged(runs)]
     models = ", ".join(f"{r.settings['model']} (seed {r.settings['seed']})" for r in runs)
     seconds = ", ".join(str(run.seconds) for run in runs)
     first = runs[0]
     lines += [
         "",
-        f"{tally(runs)} Runs: {models}; {seconds} s on {first.machine}, torch {first.torch}, "
-        f"minaxis {first.minaxis}.",
+        _in_markdown(
+            f"{tally(runs)} Runs: {models}; {seconds} s on {first.machine}, torch {first.torch}, "
+            f"minaxis {first.minaxis}."
+        ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """A text that stays on its line and in its cell, and adds no HTML to the page."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
 
 
 def write_docs(page: Path, figures: Path, folders: Sequence[Path]) -> None:
@@ -223,7 +254,10 @@ def write_html(path: Path, run: Run, figures: dict[str, str]) -> None:
         f"<figure><h2>{html.escape(name.replace('-', ' '))}</h2>{svg}</figure>"
         for name, svg in figures.items()
     )
-    made = f"{run.machine}, torch {run.torch}, minaxis {run.minaxis}"
+    made = (
+        f"{run.settings['model']}, seed {run.settings['seed']}, {run.seconds} s "
+        f"({run.machine}, torch {run.torch}, minaxis {run.minaxis})"
+    )
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>minaxis: the paper in miniature</title>
 <style>
@@ -235,8 +269,7 @@ figure {{ margin: 2rem 0 }}
 svg {{ max-width: 100%; height: auto }}
 </style>
 <h1>The paper in miniature</h1>
-<p>Model {html.escape(run.settings["model"])}, seed {run.settings["seed"]}, {run.seconds} s
-({html.escape(made)}).
+<p>Model {html.escape(made)}.
 {html.escape(tally([run]))} The figures show the control in grey. Intervals are 95 %; that of a
 control of several random directions goes from the least to the largest of them.</p>
 <table><tr><th>claim<th>paper<th>here<th>rule<th>control<th>verdict</tr>{rows}</table>

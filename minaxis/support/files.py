@@ -81,12 +81,16 @@ def read_json(path: str | Path, schema: Any = object) -> Any:
             message says at which place.
         OSError: the file cannot be read.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), path, schema)
+
+
+def parse_json(text: str | bytes, source: str | Path, schema: Any = object) -> Any:
+    """The content of a JSON text; arguments and errors are those of `read_json`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError, MemoryError) as e:
-        raise ValueError(f"{path}: not readable as JSON ({e})") from e
-    return check(value, schema, path, size=len(text))
+        raise ValueError(f"{source}: not readable as JSON ({e})") from e
+    return check(value, schema, source, size=len(text))
 
 
 @contextmanager

@@ -7,6 +7,7 @@
     Floats("L", "D")            a tensor of floats; a letter is the same length in the whole file
     [schema]                    a list, all elements of which fit
     [schema, "N"]               a list of N elements: letters count lists and tensors alike
+    [schema, Whole(1, 9)]       a list of one to nine elements
     {"key": s, "other?": s}     an object with these keys and no others; "?" marks one it may lack
     {"key": s, str: s}          an object with any other keys of this kind, too; their values fit
     (None, [schema])            one of these: the first that is of the value's kind
@@ -173,8 +174,12 @@ class _Check:
         if schema.finite and not (tensor.detach().abs() <= _LARGEST).all():
             raise self.error(place, f"has a number that is NaN, infinite or above {_LARGEST:g}")
 
-    def measure(self, name: str | int, length: int, place: tuple[Any, ...]) -> None:
+    def measure(self, name: str | int | Whole, length: int, place: tuple[Any, ...]) -> None:
         """Check a length: that of its letter, if the letter was seen before."""
+        if isinstance(name, Whole):
+            if not _fits(length, name):
+                raise self.error(place, f"has length {length}, expected {name}")
+            return
         known, where = (name, "") if isinstance(name, int) else self.letters.get(name, (length, ""))
         if length != known:
             raise self.error(place, f"has length {length}, expected {known}{where}")
