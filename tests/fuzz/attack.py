@@ -4,6 +4,7 @@ import multiprocessing
 import random
 import resource
 import time
+import warnings
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ def mutant(form, data, seed, number):
 
 def _child(form, path, data, seed, first, last, pipe):
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = used + MEGABYTES * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

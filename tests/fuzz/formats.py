@@ -16,7 +16,8 @@ from fuzz import mutations
 import minaxis as mx
 from minaxis.loading.byte_level import byte_alphabet
 from minaxis.loading.published import CappingConfig
-from minaxis.paper.report import read_run, write_docs, write_html
+from minaxis.paper.report import write_docs, write_html
+from minaxis.paper.run_files import read_run
 from minaxis.roles import read_questions, read_roles
 from minaxis.support.files import write_tensors
 from minaxis.tiny.checkpoint import read_info, save_checkpoint
