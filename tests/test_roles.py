@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -80,3 +81,16 @@ def test_a_question_file_of_another_format_is_refused(tmp_path, name, text, mess
         read_questions(tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
         read_questions(tmp_path / "none.json")
+
+
+def test_a_folder_of_roles_with_a_pipe_or_an_endless_file_is_refused(tmp_path):
+    for name in ("default", "sage"):
+        (tmp_path / f"{name}.json").write_text('{"instruction": [{"pos": "x"}]}')
+    assert set(read_roles(tmp_path)) == {"default", "sage"}
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ValueError, match=r"pipe\.json: not a file"):
+        read_roles(tmp_path)
+    (tmp_path / "pipe.json").unlink()
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"zero\.json: not a file"):
+        read_roles(tmp_path)

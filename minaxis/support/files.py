@@ -17,7 +17,7 @@ import torch
 from minaxis.support.schema import check
 
 MOST_TEXT = 2**28  # bytes; the longest tokenizer.json has about 2**25
-_BYTEARRAY = re.compile(rb"builtins?(__)?\nbytearray\n")  # pickles make one of any length
+_BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")  # pickles make one of any length
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
