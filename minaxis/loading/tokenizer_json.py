@@ -85,7 +85,7 @@ def _read(
             return token
         if token not in special and token not in model["vocab"]:
             raise ValueError(
-                f"the token {show(token)}, which the chat uses, is not in the vocabulary"
+                f"the token {show(token)}, which the file uses, is not in the vocabulary"
             )
         i: int = special[token] if token in special else model["vocab"][token]
         return i
@@ -96,6 +96,7 @@ def _read(
         "bos": None if bos is None else id_of(bos),
         "eos": None if eos is None else id_of(eos),
     }
+    unknown = None if model.get("unk_token") is None else id_of(model["unk_token"])
     if not byte_level:
         return LibraryTokenizer(data, special, **chat)
 
@@ -105,7 +106,6 @@ def _read(
     normalizer = (data.get("normalizer") or {"type": None})["type"]
     if normalizer not in (None, "NFC"):
         raise ValueError(f"normalizer {show(normalizer)} is unsupported, expected NFC or none")
-    unknown = model.get("unk_token")
     ranks, ids = _ranks_and_ids(model, special)
     return Tokenizer(
         ranks,
@@ -113,7 +113,7 @@ def _read(
         special,
         ids=ids,
         normal_form=normalizer,
-        unknown=None if unknown is None else id_of(unknown),
+        unknown=unknown,
         **chat,
     )
 

@@ -247,7 +247,7 @@ ORDINARY = {"id": 900, "special": False, "single_word": False, "lstrip": False, 
         (("model", "vocab", "a"), -1, "model.vocab.a is -1, expected a whole number"),
         (("model", "vocab", "a" * 16000), 900, "token 900 has 16000 bytes, expected at most"),
         (("added_tokens", 0, "id"), 70, "have one id, 70"),
-        (("added_tokens", 0, "content"), "", "the added token 0 is empty"),
+        (("added_tokens",), [ORDINARY | {"content": ""}], "the added token 900 is empty"),
         (("model", "unk_token"), "absent", "the token 'absent'"),
     ],
 )
@@ -294,7 +294,7 @@ SPLITS = {"type": "Split", "pattern": {"Regex": "(a|aa|a?a)+$"}, "behavior": "Is
         (("decoder",), SEARCHES, "decoder: pattern"),
         (("decoder", "decoders", 0, "content"), "x" * 10**6, "decoder: content is 'xxx"),
         (("model", "merges"), [["a", "absent"]], "."),
-        (("model", "unk_token"), "absent", "."),
+        (("model", "unk_token"), "absent", "the token 'absent'"),
         (("model", "dropout"), 0.5, "model.dropout is 0.5"),
         (("truncation",), {"max_length": 2**63}, None),  # we do not use it
         (("post_processor",), {"type": "TemplateProcessing"}, None),
