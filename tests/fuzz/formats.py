@@ -402,14 +402,15 @@ def gguf_file(folder: Path) -> Path:
         w.add_uint32(f"llama.{name}", value)
     w.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-6)
     w.add_float32("llama.rope.freq_base", 10000.0)
-    tokens = [*byte_alphabet(), "<|im_start|>", "<|im_end|>"]
+    tokens = [*byte_alphabet(), "<|im_start|>", "<|im_end|>", "th", "the"]
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("gpt-2")
     w.add_token_list(tokens)
-    w.add_token_types([1] * 256 + [3, 3])
+    w.add_token_merges(["t h", "th e"])
+    w.add_token_types([1] * 256 + [3, 3, 1, 1])
     w.add_eos_token_id(257)
     w.add_chat_template(TEMPLATE)
-    shapes = {"token_embd": (258, 32), "output_norm": (32,)}
+    shapes = {"token_embd": (260, 32), "output_norm": (32,)}
     shapes |= {"blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,), "blk.0.attn_q": (32, 32),
                "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32),
                "blk.0.ffn_gate": (32, 32), "blk.0.ffn_up": (32, 32),
