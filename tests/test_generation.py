@@ -4,7 +4,7 @@ import torch
 from minaxis import SamplingParams, generate
 from minaxis.generation import decode_steps, row_noise, sample
 
-SAMPLING = {"max_new_tokens", "temperature", "top_p"}
+SAMPLING = {"seed", "max_new_tokens", "temperature", "top_p"}
 PROMPTS = [[5, 6, 7, 8, 9], [20, 21], [30, 31, 32, 33], [40]]
 
 

@@ -92,11 +92,11 @@ def full(folder, **changes):
 def test_a_file_that_vanishes_is_an_error_that_names_the_role(tmp_path):
     rollouts = full(tmp_path)
     (tmp_path / "moon.pt").unlink()
-    with pytest.raises(ValueError, match="missing .'moon'.*the same command adds"):
+    with pytest.raises(ValueError, match=r"missing \('moon'\).*the same command adds"):
         rollouts["moon"]
-    with pytest.raises(ValueError, match="missing .'moon'"):
+    with pytest.raises(ValueError, match=r"missing \('moon'\)"):
         Rollouts.load(tmp_path)
-    with pytest.raises(ValueError, match="missing .'moon'"):
+    with pytest.raises(ValueError, match=r"missing \('moon'\)"):
         rollouts.write_jsonl(tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()
 
