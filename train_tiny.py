@@ -103,6 +103,7 @@ def main() -> None:
         model, loaded = mx.load(path, device=args.device)  # the next phase starts from float16
         assert isinstance(loaded, mx.Tokenizer)  # save_checkpoint writes no other
         tokenizer = loaded
+    (args.out / "resume.pt").unlink(missing_ok=True)
 
     base, _ = mx.load(args.out / "tiny-base.pt", device=args.device)
     report, axis = measure(model, base, tokenizer, world, args.seed)
