@@ -205,7 +205,7 @@ def test_a_damaged_or_foreign_axis_file_is_refused(tmp_path):
     torch.save(torch.ones(3, 4, dtype=torch.long), tmp_path / "ids.pt")
     for name, message in [
         ("cut.pt", "not a readable"), ("empty.pt", "not a readable"), ("none.pt", "no such file"),
-        ("foreign.pt", "not an axis file"), ("vector.pt", "shape"), ("ids.pt", "shape"),
+        ("foreign.pt", "vectors is missing"), ("vector.pt", "shape"), ("ids.pt", "shape"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Axis.load(tmp_path / name)

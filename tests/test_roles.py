@@ -43,11 +43,15 @@ def test_the_reference_repositorys_files_are_read(tmp_path):
     ("name", "text", "message"),
     [
         ("r.json", "{", "not readable as JSON"),
-        ("r.json", "[]", 'expected {"default"'),
+        ("r.json", "[]", "expected an object with roles"),
         ("r.json", '{"roles": {"a": ["x"]}}', "no neutral prompts"),
-        ("r.json", '{"default": [""], "roles": {"a": [1]}}', "role 'a' must have a list"),
+        ("r.json", '{"default": [""], "roles": {"a": [1]}}', r"roles\.a\[0\] is 1, expected text"),
         ("r.json", '{"default": [""], "roles": {}}', "at least one role"),
-        ("folder/a.json", '{"instruction": ["x"]}', r"a.json: expected \{\"instruction\""),
+        (
+            "folder/a.json",
+            '{"instruction": ["x"]}',
+            r"a.json: instruction\[0\] is 'x', expected an object with pos",
+        ),
         ("folder/a.json", '{"instruction": [{"pos": "x"}]}', "no default.json"),
     ],
 )
@@ -65,8 +69,8 @@ def test_a_role_file_of_another_format_is_refused(tmp_path, name, text, message)
         ("q.json", '{"questions": []}', "no question"),
         ("q.json", '{"questions": [3]}', "expected"),
         ("q.json", '["x"]', "expected"),
-        ("q.jsonl", '{"id": 3}', "expected one"),
-        ("q.jsonl", "nonsense", "expected one"),
+        ("q.jsonl", '{"id": 3}', "line 1: question is missing"),
+        ("q.jsonl", "nonsense", "line 1: not readable as JSON"),
         ("q.jsonl", "", "no question"),
     ],
 )

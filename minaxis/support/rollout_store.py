@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from torch import Tensor
-
 from minaxis.support.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from minaxis.support.schema import Floats, Plain, Whole
 
 # What `collect` and `replay` store for one role with N responses:
 #   responses   N dicts: system, question, text, ids
@@ -96,37 +95,32 @@ class Rollouts(Mapping[str, Rollout]):
             self.check_complete()
         if self.folder is None:
             return self._in_memory[role]
-        return self._check(role, read_tensors(self._file(role)))
+        return self._read(role)
 
-    def _check(self, role: str, data: Any) -> Rollout:
-        """The rollout in a file's data, or a ValueError if it is not a rollout of this role."""
-
-        def require(condition: bool, what: str) -> None:
-            if not condition:
-                raise ValueError(
-                    f"{self._file(role)}: {what}; delete the file, and run the same command again"
-                )
-
-        require(isinstance(data, dict), "not a file of rollouts")
+    def _read(self, role: str) -> Rollout:
+        """The rollout in a role's file, or a ValueError if it is not a rollout of this role."""
+        path, asked = self._file(role), self.asked(role)
+        n, layers, width = len(asked), self.meta["layers"], self.meta["width"]
+        vectors = Floats(n, layers, width, finite=False)  # `fit_axis` counts what is not finite
+        response = {"system": str, "question": str, "text": str, "ids": [Whole(0, 2**31)]}
+        schema = {
+            "role?": str, "settings?": Whole(), "responses": [response, n], "mean": vectors,
+            "norm": Floats(n, layers, finite=False), "logprob": Floats(n, finite=False),
+            "prompt_end?": vectors, "start?": vectors,
+        }  # fmt: skip
+        data = read_tensors(path, schema)
         # Files of version 0.1.0 have neither of the two names, and call prompt_end "start".
         owner, settings = data.pop("role", role), data.pop("settings", self._settings())
-        if "start" in data:
-            data["prompt_end"] = data.pop("start")
-        require(owner == role, f"belongs to role {owner!r}, expected {role!r}")
-        require(settings == self._settings(), "was made with other settings than its folder")
-        rows = data.get("responses")
-        require(isinstance(rows, list) and all(map(_is_response, rows)), "no list of responses")
-        asked = [{"system": r["system"], "question": r["question"]} for r in rows]
-        require(asked == self.asked(role), f"the prompts or questions are not those of {role!r}")
-        n, layers, width = len(rows), self.meta["layers"], self.meta["width"]
-        shapes: dict[str, tuple[int, ...]] = {
-            "mean": (n, layers, width), "prompt_end": (n, layers, width), "norm": (n, layers),
-            "logprob": (n,),
-        }  # fmt: skip
-        for name, shape in shapes.items():
-            x = data.get(name)
-            good = isinstance(x, Tensor) and x.is_floating_point() and tuple(x.shape) == shape
-            require(good, f"{name} is no floating-point tensor of shape {shape}")
+        data.setdefault("prompt_end", data.pop("start", None))
+        same = [{name: r[name] for name in ("system", "question")} for r in data["responses"]]
+        for good, problem in (
+            (owner == role, f"belongs to role {owner!r}, expected {role!r}"),
+            (settings == self._settings(), "was made with other settings than its folder"),
+            (same == asked, f"has other prompts or questions than {role!r}"),
+            (data["prompt_end"] is not None, "has no prompt_end"),
+        ):
+            if not good:
+                raise ValueError(f"{path}: {problem}. Delete it, and run the same command again")
         return data
 
     def _settings(self) -> int:
@@ -170,26 +164,9 @@ def file_name(role: str) -> str:
     return f"{readable}={sha256(role.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}.pt"
 
 
-def _is_response(r: Any) -> bool:
-    return (
-        isinstance(r, dict)
-        and all(isinstance(r.get(name), str) for name in ("system", "question", "text"))
-        and isinstance(r.get("ids"), list)
-        and all(type(i) is int and i >= 0 for i in r["ids"])
-    )
-
-
 def _read_meta(path: Path) -> dict[str, Any]:
-    """The settings of a folder, or a ValueError that says which one is not as expected."""
-    meta = read_json(path)
-    kinds = {"model": str, "layers": int, "width": int, "roles": dict, "questions": list}
-    for name, kind in kinds.items():
-        if not isinstance(meta, dict) or not isinstance(meta.get(name), kind):
-            raise ValueError(
-                f"{path}: not the settings of rollouts ({name!r} is no {kind.__name__})"
-            )
-    lists = [x for x in meta["roles"].values() if isinstance(x, list)]
-    texts = [*meta["questions"], *(text for x in lists for text in x)]
-    if len(lists) < len(meta["roles"]) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{path}: roles and questions must be lists of texts")
-    return meta
+    settings = {
+        "model": str, "layers": Whole(1), "width": Whole(1), "roles": {str: [str]},
+        "questions": [str], str: Plain(),
+    }  # fmt: skip
+    return read_json(path, settings)

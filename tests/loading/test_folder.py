@@ -46,7 +46,7 @@ def test_copies_of_tied_weights_and_old_buffers_are_ignored(
         ("../outside.safetensors", "said to be in '../outside.safetensors', expected the name of"),
         ("/etc/passwd", "said to be in '/etc/passwd'"),
         ("..", "is missing"),
-        (7, "said to be in 7"),
+        (7, "is 7, expected text"),
         ("absent.safetensors", "absent.safetensors: this file is missing"),
     ],
 )
@@ -71,7 +71,7 @@ def test_an_index_that_names_a_missing_tensor_is_an_error(folder):
         load(folder, device="cpu")
     for nothing in ("[]", "{}", '{"weight_map": {}}', "nonsense"):
         index.write_text(nothing)
-        with pytest.raises(ValueError, match=r"index\.json: (expected|not readable)"):
+        with pytest.raises(ValueError, match=r"index\.json: .*(expected|not readable)"):
             load(folder, device="cpu")
 
 
@@ -85,5 +85,7 @@ def test_a_vocabulary_larger_than_the_weights_is_an_error(folder, edit_json):
 @pytest.mark.parametrize("content", ["", "[]", "{", "\x00"])
 def test_a_file_that_is_not_json_is_an_error_that_names_it(folder, file, content):
     (folder / file).write_text(content)
-    with pytest.raises(ValueError, match=f"{file}: (expected an object|not readable as JSON)"):
+    with pytest.raises(
+        ValueError, match=f"{file}: (the content is .*expected an object|not readable as JSON)"
+    ):
         load(folder, device="cpu")

@@ -3,15 +3,8 @@ from dataclasses import replace
 import pytest
 
 from minaxis.paper.claims import Claim, Rule
-from minaxis.paper.report import (
-    MARKERS,
-    merged,
-    read_run,
-    tally,
-    write_docs,
-    write_html,
-    write_run,
-)
+from minaxis.paper.report import MARKERS, merged, tally, write_docs, write_html
+from minaxis.paper.run_files import read_run, write_run
 from minaxis.support.stats import Estimate
 
 

@@ -119,23 +119,24 @@ def test_a_file_of_a_folder_with_other_settings_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.pop("responses"), "no list of responses"),
-        (lambda d: d["responses"].pop(), "the prompts or questions are not those of 'moon'"),
-        (lambda d: d["responses"][0].update(system="x"), "the prompts or questions"),
-        (lambda d: d["responses"][0].update(ids=[-1]), "no list of responses"),
-        (lambda d: d["responses"][0].update(ids=["a"]), "no list of responses"),
-        (lambda d: d.update(mean=torch.zeros(2, 3, 5)), r"mean .* of shape \(2, 3, 4\)"),
-        (lambda d: d.update(mean=[1.0]), "mean is no floating-point tensor"),
-        (lambda d: d.update(norm=torch.zeros(2, 3, dtype=torch.long)), "norm is no floating"),
-        (lambda d: d.pop("logprob"), "logprob is no floating"),
+        (lambda d: d.pop("responses"), "responses is missing"),
+        (lambda d: d["responses"].pop(), "responses has length 1, expected 2"),
+        (lambda d: d["responses"][0].update(system="x"), "has other prompts or questions"),
+        (lambda d: d["responses"][0].update(ids=[-1]), r"responses\[0\].ids\[0\] is -1"),
+        (lambda d: d["responses"][0].update(ids=["a"]), r"responses\[0\].ids\[0\] is 'a'"),
+        (lambda d: d.update(mean=torch.zeros(2, 3, 5)), "mean has length 5, expected 4"),
+        (lambda d: d.update(mean=[1.0]), r"mean is \[1.0\], expected a tensor of floats"),
+        (lambda d: d.update(norm=torch.zeros(2, 3, dtype=torch.long)), "norm is a int64 tensor"),
+        (lambda d: d.pop("logprob"), "logprob is missing"),
+        (lambda d: d.pop("prompt_end"), "has no prompt_end"),
     ],
 )
-def test_a_file_of_another_structure_is_an_error_that_says_what_to_do(tmp_path, change, message):
+def test_a_file_of_another_structure_is_an_error(tmp_path, change, message):
     rollouts = full(tmp_path)
     data = read_tensors(tmp_path / "moon.pt")
     change(data)
     write_tensors(tmp_path / "moon.pt", data)
-    with pytest.raises(ValueError, match=f"moon.pt: {message}.*; delete the file, and run"):
+    with pytest.raises(ValueError, match=f"moon.pt: {message}"):
         rollouts["moon"]
 
 
