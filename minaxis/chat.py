@@ -17,7 +17,8 @@ from typing import Any
 from minaxis.loading.templates import TemplateRefusal, render
 from minaxis.tokenizer import AnyTokenizer
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+Message = dict[str, str]  # {"role": one of ROLES, "content": text}
+ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
 def encode_chat(
@@ -48,6 +49,7 @@ def encode_chat(
     special = re.compile(f"({any_special})(?!{guard})")
     guarded = [
         {key: special.sub(lambda s: guard.join(s[0]) + guard, text) for key, text in m.items()}
+        | {"role": m["role"]}
         for m in messages
     ]
     text = _write(tokenizer, guarded, add_generation_prompt)
@@ -90,6 +92,9 @@ def _check(message: Any) -> None:
     good = isinstance(message, dict) and {"role", "content"} <= message.keys()
     if not good or not all(isinstance(text, str) for text in message.values()):
         raise ValueError(f"a message must be {{'role': ..., 'content': text}}, got {message!r}")
+    # Templates write the role between control characters: another word could make a special token.
+    if message["role"] not in ROLES:
+        raise ValueError(f"the role must be one of {', '.join(ROLES)}, got {message['role']!r}")
 
 
 def _write(tokenizer: AnyTokenizer, messages: list[Message], add_generation_prompt: bool) -> str:
