@@ -122,9 +122,19 @@ def find(name: str | Path, *, download: bool = False) -> Path:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """The device; "auto" is the best one that this machine has."""
+    """The device; "auto" is the best one that this machine has.
+
+    Raises:
+        ValueError: no such device, or this machine has none.
+    """
     if str(device) != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+            torch.zeros(1, device=chosen).item()  # "meta" has no numbers
+        except (RuntimeError, AssertionError, NotImplementedError) as e:
+            reason = str(e).splitlines()[0]
+            raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
