@@ -101,14 +101,15 @@ def hugging(tmp_path, byte_tokenizer):
             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
             "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
         }  # fmt: skip
-        config = getattr(transformers, f"{family}Config")(**numbers | changes)
+        text = "Text" if family == "Gemma3" else ""  # Gemma3Config is of the model with images
+        config = getattr(transformers, f"{family}{text}Config")(**numbers | changes)
         model = getattr(transformers, f"{family}ForCausalLM")._from_config(
             config, attn_implementation="eager"
         )
         generator = torch.Generator().manual_seed(seed)
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
-            one = p.ndim == 1 and "norm" in name and family != "Gemma2"  # Gemma's add it themselves
+            one = p.ndim == 1 and "norm" in name and not family.startswith("Gemma")  # they add 1
             p.data = noise * 0.3 + (1 if one else 0)
         folder = tmp_path / f"{family}-{seed}"
         model.eval().save_pretrained(folder, max_shard_size=max_shard_size)
