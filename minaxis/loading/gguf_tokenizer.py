@@ -92,13 +92,18 @@ def _byte_level(fields: Fields, tokens: list[str], types: list[int]) -> dict[str
             f"{', '.join(_PATTERN_OF)}. Add its regular expression to PATTERNS in "
             "minaxis/loading/byte_level.py"
         )
+    merges = fields.strings("tokenizer.ggml.merges")
+    if odd := next((m for m in merges if m.count(" ") != 1), None):
+        raise ValueError(
+            f"{fields.source}: tokenizer.ggml.merges has {odd!r}, expected two pieces and a space"
+        )
     split = {"type": "Split", "behavior": "Isolated", "invert": False}
     split["pattern"] = {"Regex": PATTERNS[_PATTERN_OF[pre]]}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     return {
         "model": {
             "vocab": {t: i for i, t in enumerate(tokens) if types[i] != _UNUSED},
-            "merges": fields.strings("tokenizer.ggml.merges"),
+            "merges": merges,
             "ignore_merges": pre in _WHOLE_WORDS,
         },
         # Qwen's own tokenizer normalises first; a GGUF file does not say so.
