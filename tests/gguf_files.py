@@ -7,9 +7,11 @@ them, so nothing here depends on minaxis's own tables.
 import numpy as np
 import torch
 
-K_SCALES = {  # where the float16 scales of a block of each type are, in bytes
-    "Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
-    "IQ4_NL": (0,), "IQ4_XS": (0,), "Q4_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,),
+# The float16 numbers in a block of each type: where they are, in bytes, and their ratios. The first
+# is the scale. The second is subtracted; with this ratio, random blocks have a mean of about 0.
+SCALES = {
+    "Q2_K": {80: 1, 82: 1.5}, "Q3_K": {108: 1}, "Q4_K": {0: 1, 2: 7.5}, "Q5_K": {0: 1, 2: 15.5},
+    "Q6_K": {208: 1}, "IQ4_XS": {0: 1},
 }  # fmt: skip
 # A mixture as in the files that people have, Q4_K_M and others: the last key that fits decides.
 MIXED = {
@@ -32,8 +34,8 @@ def random_blocks(shape, kind, std, generator):
     blocks = raw.reshape(-1, gguf.GGML_QUANT_SIZES[kind][1])
     for scale in (1.0, None):  # measure the deviation with scales of 1, then divide by it
         scale = std / gguf.quants.dequantize(raw, kind).std() if scale is None else scale
-        for at in K_SCALES[kind.name]:
-            blocks[:, at : at + 2] = np.array([scale], np.float16).view(np.uint8)
+        for at, ratio in SCALES[kind.name].items():
+            blocks[:, at : at + 2] = np.array([scale * ratio], np.float16).view(np.uint8)
     return raw
 
 
@@ -100,8 +102,6 @@ def write_model(
         add: the name of a tensor to add.
         changes: fields to change; None leaves one out. "A" in a key stands for the architecture.
     """
-    import gguf
-
     c = model.config
     a = architecture(c)
     head_dim = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
