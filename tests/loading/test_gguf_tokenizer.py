@@ -130,16 +130,16 @@ def test_sentencepiece_ids_and_chats_equal_those_of_transformers(
         assert ours.encode(text) == expected, repr(text)
     assert_same_chats(ours, theirs)
 
-    # llama.cpp's own way: whichever neighbours make the best-scored token, from the left.
+    # llama.cpp's own way: whichever neighbours make the best-scored token, from the left. (It puts
+    # a second space before a text that begins with one. transformers and we do not.)
     by_position = fields | {"tokenizer.ggml.scores": [float(-i) for i in range(size)]}
     scores = (by_position if architecture == "gemma3" else fields)["tokenizer.ggml.scores"]
     words = [t for t in strings if t.isascii() and t.replace(" ", "").isalpha()]
-    assert len(words) > 900
-    different = 0
+    words = [t for t in words if "  " not in t and not t.startswith(" ")]
+    assert len(words) > 700
     for text in words:
         spelled = ("\u2581" if prefix else "") + text.replace(" ", "\u2581")
-        different += ours.encode(text) != merged(spelled, data, scores)
-    print("DIFF", different, len(words))
+        assert ours.encode(text) == merged(spelled, data, scores), text
 
 
 def merged(text, data, scores):
