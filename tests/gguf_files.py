@@ -109,7 +109,7 @@ def write_model(
     rope = getattr(c, "rope_parameters", plain)
     rope = rope.get("full_attention", rope)
     fields = {
-        "general.name": "mistral" if getattr(c, "model_type", "") == "mistral" else "a model",
+        "general.name": "a mistral" if getattr(c, "model_type", "") == "mistral" else "a model",
         "A.context_length": c.max_position_embeddings, "A.embedding_length": c.hidden_size,
         "A.block_count": c.num_hidden_layers, "A.feed_forward_length": c.intermediate_size,
         "A.attention.head_count": c.num_attention_heads,

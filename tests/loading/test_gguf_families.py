@@ -130,7 +130,7 @@ def test_transformers_reads_the_same_model_from_the_file(
     read = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager"
     )
-    assert type(read) is type(theirs)
+    assert type(read) is type(theirs) or name == "mistral"  # read as a Llama, which it equals
     ids = torch.randint(0, 270, (2, 40), generator=torch.Generator().manual_seed(1))
     expected = read(ids).logits
     torch.testing.assert_close(load(path, device="cpu")[0](ids), expected, atol=1e-4, rtol=0)
