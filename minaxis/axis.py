@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from minaxis.hooks import check_layers, describe
-from minaxis.loading.published import read_published
+from minaxis.loading.published import read_axis
 from minaxis.roles import DEFAULT
-from minaxis.support.files import read_tensors, write_tensors
+from minaxis.support.files import write_tensors
 from minaxis.support.rollout_store import Rollouts
 
 _PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not tensors
@@ -119,24 +119,10 @@ class Axis:
         `{"axis": (L, D), "metadata": {...}}`, or a published folder. Nothing is executed.
 
         Raises:
-            ValueError: no such file, damaged, holding code, or none of these.
+            ValueError: no such file, damaged, holding code, or none of these; or a field of
+                another kind or shape, or with numbers that are not finite.
         """
-        if Path(path).is_dir():
-            return cls(**read_published(path))
-        data = read_tensors(path)
-        if isinstance(data, Tensor):
-            data = {"vectors": data}
-        elif isinstance(data, dict) and "axis" in data:
-            data = {"vectors": data["axis"], "meta": dict(data.get("metadata") or {})}
-        elif isinstance(data, dict) and isinstance(data.get("json"), str):
-            data |= json.loads(data.pop("json"))
-        known = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or not data.keys() <= known or "vectors" not in data:
-            raise ValueError(f"{path}: not an axis file (expected one of minaxis, or a tensor)")
-        vectors = data["vectors"]
-        if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
-            raise ValueError(f"{path}: expected an axis of shape (layers, width)")
-        return cls(**data | {"vectors": vectors.float()})  # published ones are bfloat16
+        return cls(**read_axis(path))
 
 
 def fit_axis(

@@ -205,7 +205,7 @@ def test_a_damaged_or_foreign_axis_file_is_refused(tmp_path):
     torch.save(torch.ones(3, 4, dtype=torch.long), tmp_path / "ids.pt")
     for name, message in [
         ("cut.pt", "not a readable"), ("empty.pt", "not a readable"), ("none.pt", "no such file"),
-        ("foreign.pt", "not an axis file"), ("vector.pt", "shape"), ("ids.pt", "shape"),
+        ("foreign.pt", "vectors is missing"), ("vector.pt", "shape"), ("ids.pt", "shape"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Axis.load(tmp_path / name)
@@ -222,3 +222,31 @@ def test_the_error_on_an_axis_of_another_model_names_both(tiny):
         vectors[1] = bad
         with pytest.raises(ValueError, match=r"layer 1 .* no direction"):
             Axis(vectors=vectors).check(tiny)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("projections", torch.zeros(3), r"projections is .* \(3,\), expected .* \(N, L\)"),
+        ("projections", torch.full((9, 3), torch.nan), "projections has a number that is NaN"),
+        ("projections", torch.zeros(9, 4), "projections has length 4, expected 3 as vectors has"),
+        ("vectors", torch.ones(1).bfloat16().expand(10**5, 10**5), "vectors is a bfloat16 tensor"),
+        ("vectors", torch.full((3, 32), 1e38), "vectors has a number that is .* above"),
+        ("default", torch.ones(3, 31), "default has length 31, expected 32"),
+        ("role_vectors", torch.ones(2, 3, 32), "role_vectors has length 2, expected 8"),
+        ("norms", [1.0] * 3, r"norms is \[1.0, 1.0, 1.0\], expected a tensor"),
+        ("split_half", torch.ones(2), "split_half has length 2, expected 3"),
+        ("json", "[1]", r"a.pt: the content is \[1\], expected an object"),
+        ("json", "[" * 10**5, "a.pt: not readable as JSON"),
+        ("json", '{"roles": 3}', "roles is 3, expected a list"),
+        ("json", '{"roles": ["x"]}', "role_vectors has length 8, expected 1 as roles has"),
+        ("json", '{"adoption": {"x": 2}}', "adoption.x is 2, expected a number from 0 to 1"),
+        ("other", 1, "has the key 'other', expected an object with vectors"),
+    ],
+)
+def test_a_wrong_field_of_an_axis_file_is_an_error_that_names_it(tmp_path, field, value, message):
+    path = tmp_path / "a.pt"
+    fit_axis(planted()[0]).save(path)
+    torch.save(torch.load(path, weights_only=True) | {field: value}, path)
+    with pytest.raises(ValueError, match=r"a\.pt: .*" + message.removeprefix("a.pt: ")):
+        Axis.load(path)

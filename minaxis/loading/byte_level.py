@@ -19,6 +19,7 @@ _LLAMA3 = (
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")  # every digit alone
 # How text is cut into words, by the name in a GGUF file (`tokenizer.ggml.pre`).
+LONGEST = 1000  # bytes of a token; checking its merges takes the square of it. Real ones have 128
 PATTERNS = {"gpt-2": GPT2, "smollm": SMOLLM, "llama-bpe": _LLAMA3, "qwen2": _QWEN2}
 
 
@@ -39,6 +40,7 @@ def byte_alphabet() -> dict[str, int]:
 
 
 BYTE_ALPHABET = byte_alphabet()
+_NEVER = 2**63  # the rank of a pair that makes no token
 
 
 def token_to_bytes(token: str, i: int) -> bytes:
@@ -50,6 +52,8 @@ def token_to_bytes(token: str, i: int) -> bytes:
     Raises:
         ValueError: a character that stands for no byte.
     """
+    if len(token) > LONGEST:
+        raise ValueError(f"token {i} has {len(token)} bytes, expected at most {LONGEST}")
     try:
         return bytes(BYTE_ALPHABET[c] for c in token)
     except KeyError as e:
@@ -153,10 +157,11 @@ def _last_merge(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     If the merges stop before the token is whole, the pieces are more than two.
     """
     pieces = [token[i : i + 1] for i in range(len(token))]
-    while len(pieces) > 2:
-        pairs = [ranks.get(a + b, float("inf")) for a, b in pairwise(pieces)]
-        first = pairs.index(min(pairs))
-        if pairs[first] == float("inf"):
-            break
+    pairs = [ranks.get(a + b, _NEVER) for a, b in pairwise(pieces)]
+    while len(pieces) > 2 and (lowest := min(pairs)) < _NEVER:
+        first = pairs.index(lowest)
         pieces[first : first + 2] = [pieces[first] + pieces[first + 1]]
+        del pairs[first]
+        for i in range(max(first - 1, 0), min(first + 1, len(pairs))):
+            pairs[i] = ranks.get(pieces[i] + pieces[i + 1], _NEVER)
     return pieces

@@ -21,7 +21,16 @@ from minaxis.loading.olmo2 import Olmo2Config
 from minaxis.loading.rope_scaling import Llama3Scaling, TwoBases
 from minaxis.loading.smollm3 import SmolLM3Config
 from minaxis.model import Config
+from minaxis.support.schema import Number, Whole, check, show
 
+# More than any model has. A layer takes time and memory before a single weight is read.
+LARGEST = {
+    "num_hidden_layers": 1000,
+    "hidden_size": 2**20,
+    "num_attention_heads": 2**16,
+    "num_key_value_heads": 2**16,
+    "head_dim": 2**16,
+}
 # Settings that change what a model computes -> the values with which minaxis computes the same.
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu", None),
@@ -82,26 +91,28 @@ class Settings:
         """A setting that must be true or false."""
         value = default if self.data.get(key) is None else self.data[key]
         if not isinstance(value, bool):
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected true or false")
+            raise ValueError(f"{self.source}: {key} is {show(value)}, expected true or false")
         return value
 
     def count(self, key: str, default: int | None = None) -> int:
-        """A setting that must be a whole number above 0."""
+        """A setting that must be a whole number above 0, and not absurdly large."""
         value = default if self.data.get(key) is None else self.data[key]
-        if type(value) is not int or not 0 < value < 2**28:
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected a whole number above 0")
+        check({key: value}, {key: Whole(1, LARGEST.get(key, 2**28))}, self.source)
+        assert value is not None
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
         """A setting that must be a finite number above 0."""
         value = self.data.get(key, default)
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected a number above 0")
+        check({key: value}, {key: Number(1e-12, 1e15)}, self.source)
+        assert value is not None
         return float(value)
 
     def unsupported(self, key: str, why: str) -> ValueError:
         """The error to raise for a value that minaxis does not support."""
-        return ValueError(f"{self.source}: {key} = {self.data.get(key)!r} is unsupported: {why}")
+        return ValueError(
+            f"{self.source}: {key} = {show(self.data.get(key))} is unsupported: {why}"
+        )
 
 
 def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Config:
@@ -119,8 +130,8 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
     kind = data.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
-            f"{source}: model type {kind!r} is unsupported, expected one of {', '.join(FAMILIES)}. "
-            "minaxis can use other models through transformers: see "
+            f"{source}: model type {show(kind)} is unsupported, expected one of "
+            f"{', '.join(FAMILIES)}. minaxis can use other models through transformers: see "
             "minaxis/loading/transformers_model.py"
         )
     family = FAMILIES[kind]
@@ -169,7 +180,9 @@ def _rope(settings: Settings) -> tuple[float, Llama3Scaling | None]:
         raise settings.unsupported(key, "expected one set of numbers")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise settings.unsupported(key, f"minaxis has the types default and llama3, not {kind!r}")
+        raise settings.unsupported(
+            key, f"minaxis has the types default and llama3, not {show(kind)}"
+        )
     if rope.get("partial_rotary_factor", 1) != 1:
         raise settings.unsupported(key, "minaxis rotates whole heads")
     inner = Settings(rope, settings.source)

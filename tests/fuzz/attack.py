@@ -1,0 +1,111 @@
+"""Lets a child process read many mutants of a format, under limits of memory and time."""
+
+import multiprocessing
+import random
+import resource
+import time
+import warnings
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+SECONDS = 5  # a mutant that takes longer is a hang
+MEGABYTES = 1500  # more address space than this is refused, as on a machine without it
+REFUSALS = (ValueError, OSError, ImportError)  # what a script shows as one line
+
+
+@dataclass
+class Report:
+    """What became of the mutants of one format."""
+
+    name: str
+    mutants: int = 0
+    refused: int = 0
+    read: int = 0
+    others: Counter = field(default_factory=Counter)  # kind of exception -> number
+    hangs: int = 0
+    seconds: float = 0.0  # of the slowest
+    megabytes: float = 0.0  # of memory that the hungriest took
+    bad: list[str] = field(default_factory=list)  # the mutants that are neither refused nor read
+
+    def add(self, number: int, end: str, seconds: float, megabytes: float) -> None:
+        """Count a mutant by how it ended: "read", "refused", "hangs" or the exception."""
+        self.mutants += 1
+        self.seconds = max(self.seconds, seconds)
+        self.megabytes = max(self.megabytes, megabytes)
+        if end in ("read", "refused"):
+            setattr(self, end, getattr(self, end) + 1)
+        else:
+            self.others[end.split(":")[0]] += end != "hangs"
+            self.bad.append(f"mutant {number}: {end}")
+
+    def row(self) -> str:
+        """The row of the table in docs/reliability.md."""
+        others = sum(self.others.values())
+        return (
+            f"| {self.name} | {self.mutants} | {self.refused} | {self.read} | {others} | "
+            f"{self.hangs} | {self.seconds:.2f} | {self.megabytes:.0f} |"
+        )
+
+
+def mutant(form, data, seed, number):
+    """The content of a mutant, the same for the same seed and number."""
+    return form.mutate(data, random.Random(f"{form.name} {seed} {number}"))
+
+
+def _child(form, path, data, seed, first, last, pipe):
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = used + MEGABYTES * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number in range(first, last):
+        content = mutant(form, data, seed, number)
+        path.write_bytes(content)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.perf_counter()
+        try:
+            form.use(path)
+            end = "read"
+        except REFUSALS:
+            end = "refused"
+        except BaseException as e:
+            end = f"{type(e).__name__}: {str(e)[:200]}"
+        seconds = time.perf_counter() - start
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        pipe.send((number, end, seconds, grown / 1024 - len(content) / 2**20))
+    pipe.close()
+
+
+def attack(form, folder, seed, count) -> Report:
+    """Read `count` mutants of a format, each in a child process."""
+    path = form.make(folder)
+    data = path.read_bytes()
+    form.use(path)  # the example itself is good
+    report, number = Report(form.name), 0
+    context = multiprocessing.get_context("fork")
+    while number < count:
+        receive, send = context.Pipe(duplex=False)
+        arguments = (form, path, data, seed, number, count, send)
+        process = context.Process(target=_child, args=arguments)
+        process.start()
+        send.close()
+        hangs = False
+        with suppress(EOFError):
+            while number < count:
+                if hangs := not receive.poll(SECONDS):
+                    break
+                number, end, seconds, megabytes = receive.recv()
+                report.add(number, end, seconds, megabytes)
+                number += 1
+        process.kill()
+        process.join()
+        if number < count:
+            report.hangs += hangs
+            report.add(number, "hangs" if hangs else "crash", SECONDS * hangs, 0)
+            number += 1
+    return report
