@@ -8,8 +8,9 @@ not folded, centred or otherwise preprocessed.
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +18,22 @@ from torch import Tensor
 from minaxis.fast.install import install
 from minaxis.loading.folder import read_folder, read_tokenizer
 from minaxis.loading.gemma2 import Gemma2, Gemma2Config
+from minaxis.loading.gemma3 import Gemma3, Gemma3Config
 from minaxis.loading.gguf_file import read_gguf
+from minaxis.loading.olmo2 import Olmo2, Olmo2Config
+from minaxis.loading.smollm3 import SmolLM3, SmolLM3Config
 from minaxis.model import Config, Transformer
 from minaxis.roles import ASSETS
 from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import AnyTokenizer
 
-MODELS: dict[type[Config], type[Transformer]] = {Config: Transformer, Gemma2Config: Gemma2}
+MODELS: dict[type[Config], Callable[[Any], Transformer]] = {
+    Config: Transformer,
+    Gemma2Config: Gemma2,
+    Gemma3Config: Gemma3,
+    SmolLM3Config: SmolLM3,
+    Olmo2Config: Olmo2,
+}
 
 
 def load(
@@ -66,7 +76,8 @@ def load(
     tensors: Iterable[tuple[str, Tensor]]
     tokenizer: AnyTokenizer
     if path.suffix == ".gguf":
-        (config, tensors, tokenizer), stored = read_gguf(path), torch.float32
+        dtype = dtype or torch.float32
+        (config, tensors, tokenizer), stored = read_gguf(path, dtype), dtype
     elif path.suffix == ".pt":
         (config, tensors, tokenizer), stored = read_checkpoint(path), torch.float32
     else:
