@@ -25,7 +25,6 @@ def assert_refused_or_read(name, folder, count):
     print(f"\nseed {SEED}\n{report.row()}")
     assert not report.bad, f"seed {SEED}, {name}: " + "\n".join(report.bad[:20])
     assert report.refused + report.read == count
-    assert report.read > 0  # not everything is refused
     assert report.refused > count / 3
     assert report.seconds < SECONDS
     assert report.megabytes < MEGABYTES
