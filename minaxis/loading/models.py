@@ -24,6 +24,7 @@ from minaxis.loading.olmo2 import Olmo2, Olmo2Config
 from minaxis.loading.smollm3 import SmolLM3, SmolLM3Config
 from minaxis.model import Config, Transformer
 from minaxis.roles import ASSETS
+from minaxis.support.schema import is_finite
 from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import AnyTokenizer
 
@@ -169,7 +170,8 @@ def build(
         The model, in eval mode.
 
     Raises:
-        ValueError: a tensor too many, too few, or of another shape than the config says.
+        ValueError: a tensor too many, too few, of another shape than the config says, or with a
+            number that is not finite.
     """
     with torch.device("meta"):  # shapes only: no memory, no time spent on random weights
         model = MODELS[type(config)](config)
@@ -183,6 +185,8 @@ def build(
                 f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"expected {expected[name]} from the config"
             )
+        if not is_finite(tensor):
+            raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
         # Always a copy: a tensor that is mapped from a file would change with the file.
         state[name] = tensor.to(device=device, dtype=dtype, copy=True)
     if missing := [name for name in expected if name not in state]:

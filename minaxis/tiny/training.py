@@ -11,11 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minaxis.model import Transformer
-from minaxis.support.files import read_tensors, write_tensors
+from minaxis.support.files import blame, read_tensors, write_tensors
 from minaxis.support.progress import Progress
+from minaxis.support.schema import Floats, Plain, Whole
 from minaxis.tiny.documents import IGNORE, Document, token_batches
 from minaxis.tiny.muon import Muon
 from minaxis.tiny.phases import Phase
+
+STATE = {  # of an interrupted phase, in its file
+    "settings": {str: Plain()},
+    "phase": str,
+    "step": Whole(0),
+    "weights": {str: Floats()},
+    "optimisers": [{"state": Plain(tensors=True), "param_groups": [Plain(tensors=True)]}],
+}
 
 
 def make_optimisers(
@@ -103,13 +112,14 @@ def train_phase(
     steps, first = len(phase.batches), 0
     optimisers = make_optimisers(model, muon_lr=phase.muon_lr, adam_lr=phase.adam_lr)
     if file.exists():
-        saved = read_tensors(file)
-        if not isinstance(saved, dict) or saved.get("settings") != settings:
+        saved = read_tensors(file, STATE)
+        if saved["settings"] != settings:
             raise ValueError(f"{file} belongs to another run: choose another --out, or delete it")
         if saved["phase"] == phase.name:  # it may be left over from the phase before
-            model.load_state_dict(saved["weights"])
-            for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-                optimiser.load_state_dict(state)
+            with blame(file):
+                model.load_state_dict(saved["weights"])
+                for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+                    optimiser.load_state_dict(state)
             first = saved["step"]
             print(f"{phase.name}: continues after step {first} of {steps}")
     progress, average = Progress(steps - first, phase.name, "tokens"), None
