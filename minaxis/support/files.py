@@ -144,8 +144,9 @@ def read_tensors(path: str | Path, schema: Any = object) -> Any:
         with _few_globals():
             value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
+        reason = _one_line(e).partition(". Please")[0]  # of torch's advice we give none
         raise ValueError(
-            f"{path}: refused, because it contains more than tensors and plain data ({_one_line(e)})"
+            f"{path}: refused, because it contains more than tensors and plain data ({reason})"
         ) from e
     except OSError:
         raise
