@@ -64,7 +64,7 @@ def bare_parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser that shows the script's docstring, with the arguments of every script."""
     p = _Parser(description=doc, formatter_class=_Help)
     p.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="random seed")
-    p.add_argument("--device", default="auto", help="device: auto, cpu, cuda or mps")
+    p.add_argument("--device", type=device, default="auto", help="device: auto, cpu, cuda or mps")
     return p
 
 
@@ -125,6 +125,13 @@ def check_writable(folder: Path) -> None:
     file = folder / f".writable.{os.getpid()}"
     write_bytes(file, b"")
     file.unlink()
+
+
+def device(name: str) -> str:
+    """A device, as a `type` for argparse. `pick_device` says whether this machine has it."""
+    if name.startswith("meta"):
+        raise argparse.ArgumentTypeError(f"{name!r} holds shapes and no numbers")
+    return name
 
 
 def dtype(name: str) -> torch.dtype:

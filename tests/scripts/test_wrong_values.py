@@ -18,7 +18,7 @@ WRONG = {
     "fit_axis.py": {
         "--device nonsense": "device 'nonsense' cannot be used here",
         "--device cuda:99": "device 'cuda:99' cannot be used here",
-        "--device meta": "device 'meta' cannot be used here",
+        "--device meta": "--device: 'meta' holds shapes and no numbers",
         "--temperature -1": "temperature must be 0 or at least 1e-6, got -1",
         "--temperature nan": "temperature must be 0 or at least 1e-6, got nan",
         "--top-p 0": "top_p must be above 0 and at most 1, got 0",
