@@ -33,7 +33,9 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end(130, "\ninterrupted; finished work is kept")
     finally:
-        signal.signal(signal.SIGINT, before)
+        # A script is over now. (Its own handler, for the imports, would not last until its end.)
+        by_script = before is not signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN if by_script else before)
 
 
 def _end(status: int, line: str) -> NoReturn:
