@@ -68,6 +68,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args, started = arguments(), time.monotonic()
+    device = pick_device(args.device)
+    cli.check_writable(args.out)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "device")}
     # Training on an edited world is another run: its texts, and so its tokenizer, differ.
     settings["world"] = zlib.crc32(WORLD_FILE.read_bytes())
@@ -93,7 +95,7 @@ def main() -> None:
         name=args.out.resolve().name,  # an axis keeps it, and works with no model of another name
     )
     model = mx.Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
-    model.to(pick_device(args.device))
+    model.to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters; output folder {args.out}/")
 
     for phase in phases:

@@ -93,12 +93,12 @@ def edit(
         for layer, function in functions.items():
             handle = chosen[layer].register_forward_hook(_Hook(function))
             stack.callback(handle.remove)
-            for hook in list(chosen[layer]._forward_hooks.values()):
-                if isinstance(hook, _Hook) and hook.thread != get_ident():
-                    raise ValueError(
-                        "another thread is inside a `with` on this model, and both would see both "
-                        "interventions: let one finish first, or give each thread its own model"
-                    )
+        hooks = [hook for block in chosen for hook in list(block._forward_hooks.values())]
+        if any(isinstance(hook, _Hook) and hook.thread != get_ident() for hook in hooks):
+            raise ValueError(
+                "another thread is inside a `with` on this model, and both would see both "
+                "interventions: let one finish first, or give each thread its own model"
+            )
         _forget_compiled_code()
         yield
 

@@ -125,7 +125,7 @@ def test_a_second_thread_cannot_intervene_on_the_same_model(tiny):
 
     def second():
         try:
-            with edit(tiny, {1: lambda h: h + 1}):
+            with edit(tiny, {0: lambda h: h + 1}):
                 pass
         except ValueError as e:
             errors.append(str(e))

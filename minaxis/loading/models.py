@@ -142,7 +142,7 @@ def pick_device(device: str | torch.device) -> torch.device:
     if str(device) != "auto":
         try:
             chosen = torch.device(device)
-            torch.zeros(1, device=chosen).item()  # "meta" has no numbers
+            torch.zeros(1, device=chosen)
         except (RuntimeError, AssertionError, NotImplementedError) as e:
             reason = str(e).splitlines()[0]
             raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None

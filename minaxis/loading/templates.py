@@ -21,7 +21,7 @@ from typing import Any
 from minaxis.tokenizer import AnyTokenizer
 
 WORKER = Path(__file__).with_name("template_worker.py")
-_SECONDS = 10.0  # until an answer is there; the worker also counts its processor time, where it can
+_SECONDS = 20.0  # until an answer is there; the worker also counts its processor time, where it can
 
 
 TINY_TEMPLATE = (

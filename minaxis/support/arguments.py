@@ -33,7 +33,9 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end(130, "\ninterrupted; finished work is kept")
     finally:
-        signal.signal(signal.SIGINT, before)
+        # A script is over now. (Its own handler, for the imports, would not last until its end.)
+        by_script = before is not signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN if by_script else before)
 
 
 def _end(status: int, line: str) -> NoReturn:
@@ -64,7 +66,7 @@ def bare_parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser that shows the script's docstring, with the arguments of every script."""
     p = _Parser(description=doc, formatter_class=_Help)
     p.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="random seed")
-    p.add_argument("--device", default="auto", help="device: auto, cpu, cuda or mps")
+    p.add_argument("--device", type=device, default="auto", help="device: auto, cpu, cuda or mps")
     return p
 
 
@@ -125,6 +127,13 @@ def check_writable(folder: Path) -> None:
     file = folder / f".writable.{os.getpid()}"
     write_bytes(file, b"")
     file.unlink()
+
+
+def device(name: str) -> str:
+    """A device, as a `type` for argparse. `pick_device` says whether this machine has it."""
+    if name.startswith("meta"):
+        raise argparse.ArgumentTypeError(f"{name!r} holds shapes and no numbers")
+    return name
 
 
 def dtype(name: str) -> torch.dtype:

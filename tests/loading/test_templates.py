@@ -192,7 +192,7 @@ def stopped(make, template, message):
     begun = time.monotonic()
     with pytest.raises(ValueError, match=message):
         encode_chat(tokenizer, CHATS[0])
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("template", HOSTILE)
@@ -237,3 +237,14 @@ def test_messages_of_any_unicode_text_are_rendered(make):
     text = "\ud800 \x00 \u2028 \U0010ffff"
     ids = encode_chat(make(MISTRAL)[0], [{"role": "user", "content": text}])
     assert "\x00 \u2028 \U0010ffff" in make(MISTRAL)[0].decode(ids)
+
+
+def test_a_chat_of_twenty_turns_is_rendered_in_less_than_five_milliseconds(make):
+    tokenizer, _ = make(LLAMA3)
+    turn = [{"role": "user", "content": "And then? " * 20}, {"role": "assistant", "content": "So."}]
+    seconds = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        encode_chat(tokenizer, turn * 10)
+        seconds.append(time.perf_counter() - begun)
+    assert min(seconds) < 0.005
