@@ -9,7 +9,8 @@ Q4_K_M file of it: Q5_0, Q8_0 and Q6_K, because Q4_K needs rows of a multiple of
 Each load runs in a process of its own, which reports how far its peak resident memory (VmHWM) rises
 above the resident memory just before the load. "weights" are the bytes of the model's parameters in
 the dtype of the load, "largest" those of its largest tensor, and "bound" is 1.15 times the weights
-plus the largest tensor. This works on Linux only (/proc).
+plus the largest tensor. "processor s" are the seconds for which the process kept a core busy, with
+all its threads: on a busy machine they say more than the seconds. This works on Linux only (/proc).
 """
 
 import argparse
@@ -135,11 +136,11 @@ def measure(source: str, dtype: str) -> None:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
-    before, started = status("VmRSS"), time.perf_counter()
+    before, started, busy = status("VmRSS"), time.perf_counter(), time.process_time()
     model, _ = load(source, dtype=getattr(torch, dtype), device="cpu")
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
     sizes = [p.numel() * p.element_size() for p in model.parameters()]
-    print(json.dumps([sum(sizes), max(sizes), status("VmHWM") - before, seconds]))
+    print(json.dumps([sum(sizes), max(sizes), status("VmHWM") - before, seconds, busy]))
 
 
 def report(what: str, source: Path) -> None:
@@ -147,10 +148,10 @@ def report(what: str, source: Path) -> None:
     for dtype in ("bfloat16", "float32"):
         command = [sys.executable, __file__, "--measure", str(source), dtype]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        weights, largest, peak, seconds = json.loads(done.stdout)
+        weights, largest, peak, seconds, busy = json.loads(done.stdout)
         print(
             f"{what:16s}  {dtype:9s}  {weights / 1e9:10.2f}  {largest / 1e9:10.2f}  "
-            f"{peak / 1e9:7.2f}  {(1.15 * weights + largest) / 1e9:8.2f}  {seconds:7.1f}"
+            f"{peak / 1e9:7.2f}  {(1.15 * weights + largest) / 1e9:8.2f}  {seconds:7.1f}  {busy:11.1f}"
         )
 
 
@@ -167,7 +168,9 @@ def main() -> None:
         measure(*args.measure)
         return
     print(f"torch {torch.__version__}, {args.gigabytes} GB of bfloat16 weights in a folder")
-    print("files             loaded as  weights GB  largest GB  peak GB  bound GB  seconds")
+    print(
+        "files             loaded as  weights GB  largest GB  peak GB  bound GB  seconds  processor s"
+    )
     for shards in (1, 4):
         with tempfile.TemporaryDirectory() as folder:
             write_folder(Path(folder), args.gigabytes, shards)
