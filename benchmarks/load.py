@@ -151,7 +151,8 @@ def report(what: str, source: Path) -> None:
         weights, largest, peak, seconds, busy = json.loads(done.stdout)
         print(
             f"{what:16s}  {dtype:9s}  {weights / 1e9:10.2f}  {largest / 1e9:10.2f}  "
-            f"{peak / 1e9:7.2f}  {(1.15 * weights + largest) / 1e9:8.2f}  {seconds:7.1f}  {busy:11.1f}"
+            f"{peak / 1e9:7.2f}  {(1.15 * weights + largest) / 1e9:8.2f}  {seconds:7.1f}  "
+            f"{busy:11.1f}"
         )
 
 
@@ -168,9 +169,8 @@ def main() -> None:
         measure(*args.measure)
         return
     print(f"torch {torch.__version__}, {args.gigabytes} GB of bfloat16 weights in a folder")
-    print(
-        "files             loaded as  weights GB  largest GB  peak GB  bound GB  seconds  processor s"
-    )
+    columns = ("weights GB", "largest GB", "peak GB", "bound GB", "seconds", "processor s")
+    print("files             loaded as", *columns, sep="  ")
     for shards in (1, 4):
         with tempfile.TemporaryDirectory() as folder:
             write_folder(Path(folder), args.gigabytes, shards)
