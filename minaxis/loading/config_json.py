@@ -5,8 +5,8 @@ To add a family:
 2. Does it have a setting that changes what the model computes, and that minaxis does not compute?
    List the values that leave it unused in `supported`. Any other value is an error that names it.
 3. Do its blocks compute something else? Write subclasses of `Config` and `Transformer`, as
-   gemma2.py does. Name the config's class in the entry, add its own numbers to `_more_numbers`,
-   and add the two classes to `MODELS` in models.py.
+   gemma2.py does. Name the config's class in the entry, read its own numbers in
+   family_numbers.py, and add the two classes to `MODELS` in models.py.
 4. Add the family to tests/loading/test_families.py, which compares each with transformers.
 """
 
@@ -15,22 +15,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minaxis.loading.family_numbers import CAPS, gemma3_rope, more_numbers
 from minaxis.loading.gemma2 import Gemma2Config
 from minaxis.loading.gemma3 import Gemma3Config
 from minaxis.loading.olmo2 import Olmo2Config
-from minaxis.loading.rope_scaling import Llama3Scaling, TwoBases
+from minaxis.loading.rope_scaling import Llama3Scaling
+from minaxis.loading.settings import Settings
 from minaxis.loading.smollm3 import SmolLM3Config
 from minaxis.model import Config
-from minaxis.support.schema import Number, Whole, check, show
+from minaxis.support.schema import show
 
-# More than any model has. A layer takes time and memory before a single weight is read.
-LARGEST = {
-    "num_hidden_layers": 1000,
-    "hidden_size": 2**20,
-    "num_attention_heads": 2**16,
-    "num_key_value_heads": 2**16,
-    "head_dim": 2**16,
-}
 # Settings that change what a model computes -> the values with which minaxis computes the same.
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu", None),
@@ -46,9 +40,7 @@ SUPPORTED_GEMMA = SUPPORTED | {
     "hidden_act": ("gelu_pytorch_tanh", None),
     "attention_bias": (False, None),
 }
-_CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
-SUPPORTED_GEMMA3 = SUPPORTED_GEMMA | dict.fromkeys(_CAPS, (None,))
-_LAYER_TYPES = ("sliding_attention", "full_attention")
+SUPPORTED_GEMMA3 = SUPPORTED_GEMMA | dict.fromkeys(CAPS, (None,))
 
 
 class Family(NamedTuple):
@@ -74,45 +66,6 @@ FAMILIES = {
     "smollm3": Family(tie_word_embeddings=True, config=SmolLM3Config),
     "olmo2": Family(config=Olmo2Config),
 }
-
-
-class Settings:
-    """The settings of a config.json. Each method checks the setting that it returns.
-
-    Args:
-        data: the content of the file.
-        source: the file's name, for error messages.
-    """
-
-    def __init__(self, data: Mapping[str, Any], source: str | Path) -> None:
-        self.data, self.source = data, source
-
-    def flag(self, key: str, default: bool | None = None) -> bool:
-        """A setting that must be true or false."""
-        value = default if self.data.get(key) is None else self.data[key]
-        if not isinstance(value, bool):
-            raise ValueError(f"{self.source}: {key} is {show(value)}, expected true or false")
-        return value
-
-    def count(self, key: str, default: int | None = None) -> int:
-        """A setting that must be a whole number above 0, and not absurdly large."""
-        value = default if self.data.get(key) is None else self.data[key]
-        check({key: value}, {key: Whole(1, LARGEST.get(key, 2**28))}, self.source)
-        assert value is not None
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A setting that must be a finite number above 0."""
-        value = self.data.get(key, default)
-        check({key: value}, {key: Number(1e-12, 1e15)}, self.source)
-        assert value is not None
-        return float(value)
-
-    def unsupported(self, key: str, why: str) -> ValueError:
-        """The error to raise for a value that minaxis does not support."""
-        return ValueError(
-            f"{self.source}: {key} = {show(self.data.get(key))} is unsupported: {why}"
-        )
 
 
 def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Config:
@@ -142,7 +95,7 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
                 key, f"minaxis computes {kind} models with {values[0]!r} only"
             )
     _check_windows(settings, kind)
-    theta, scaling = _gemma3_rope(settings) if kind == "gemma3_text" else _rope(settings)
+    theta, scaling = gemma3_rope(settings) if kind == "gemma3_text" else _rope(settings)
     heads, width = settings.count("num_attention_heads"), settings.count("hidden_size")
     bias = settings.flag("attention_bias", False)
     numbers: dict[str, Any] = {
@@ -164,7 +117,7 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
         "name": name,
     }
     try:
-        return family.config(**numbers, **_more_numbers(settings, kind))
+        return family.config(**numbers, **more_numbers(settings, kind))
     except ValueError as e:
         raise ValueError(f"{source}: {e}") from None
 
@@ -196,29 +149,6 @@ def _rope(settings: Settings) -> tuple[float, Llama3Scaling | None]:
     return theta, scaling
 
 
-def _gemma3_rope(settings: Settings) -> tuple[float, TwoBases]:
-    """The base of the global layers; the base of the local ones, and the global ones' factor.
-
-    transformers 5 writes one set of `rope_parameters` for each kind of layer.
-    """
-    data = settings.data
-    both = data.get("rope_parameters") or {}
-    if not isinstance(both, dict):
-        raise settings.unsupported("rope_parameters", "expected an object")
-    world = both.get("full_attention") or data.get("rope_scaling") or {}
-    local = both.get("sliding_attention") or {}
-    if not isinstance(world, dict) or not isinstance(local, dict):
-        raise settings.unsupported("rope_parameters", "expected numbers for each kind of layer")
-    kinds = [rope.get("rope_type", rope.get("type", "default")) for rope in (world, local)]
-    if kinds[0] not in ("default", "linear") or kinds[1] != "default":
-        raise settings.unsupported("rope_parameters", "minaxis has the types default and linear")
-    world, local = Settings(world, settings.source), Settings(local, settings.source)
-    theta = world.number("rope_theta", data.get("rope_theta", 1e6))
-    factor = world.number("factor") if kinds[0] == "linear" else 1.0
-    local_theta = local.number("rope_theta", data.get("rope_local_base_freq", 10000.0))
-    return theta, TwoBases(local_theta, factor)
-
-
 def _check_windows(settings: Settings, kind: str) -> None:
     """Raise a ValueError if a layer attends to another window of tokens than in minaxis."""
     layers = settings.count("num_hidden_layers")
@@ -237,32 +167,3 @@ def _check_windows(settings: Settings, kind: str) -> None:
     context = settings.count("max_position_embeddings")
     if FAMILIES[kind].sliding_window and settings.count("sliding_window", context) < context:
         raise settings.unsupported("sliding_window", f"the context of {context} is longer")
-
-
-def _more_numbers(settings: Settings, kind: str) -> dict[str, Any]:
-    """The fields of a family's config that `Config` does not have."""
-    data, layers = settings.data, settings.count("num_hidden_layers")
-    if kind == "smollm3":
-        every = settings.count("no_rope_layer_interval", 4)
-        rotates = data.get("no_rope_layers") or [(i + 1) % every != 0 for i in range(layers)]
-        if not isinstance(rotates, list) or len(rotates) != layers:
-            raise settings.unsupported("no_rope_layers", f"expected {layers} times 0 or 1")
-        return {"rotates": tuple(bool(r) for r in rotates)}
-    if kind not in ("gemma2", "gemma3_text"):
-        return {}
-    numbers: dict[str, Any] = {
-        "sliding_window": settings.count("sliding_window"),
-        "query_pre_attn_scalar": settings.number("query_pre_attn_scalar"),
-    }
-    if kind == "gemma3_text":
-        every = settings.count("sliding_window_pattern", 6)
-        types = data.get("layer_types") or [
-            "sliding_attention" if (i + 1) % every else "full_attention" for i in range(layers)
-        ]
-        if len(types) != layers or not all(t in _LAYER_TYPES for t in types):
-            raise settings.unsupported("layer_types", f"expected {layers} of {_LAYER_TYPES}")
-        slides = tuple(t == "sliding_attention" for t in types)
-        return numbers | {"slides": slides} | dict.fromkeys(_CAPS)
-    return numbers | {
-        cap: settings.number(cap) if data.get(cap, 0) is not None else None for cap in _CAPS
-    }  # null: not capped

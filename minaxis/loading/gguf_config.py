@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from minaxis.loading.config_json import Settings, read_config
+from minaxis.loading.config_json import read_config
 from minaxis.loading.gguf_header import Stored
 from minaxis.loading.gguf_weights import read_tensor
 from minaxis.loading.rope_scaling import RopeFactors
+from minaxis.loading.settings import Settings
 from minaxis.model import Config
+from minaxis.support.schema import show
 
 # llama.cpp's architecture -> Hugging Face's model_type. Mistral is a llama there.
 ARCHITECTURES = {
@@ -39,28 +41,28 @@ class Fields(Settings):
         """A field that must be a whole number from 0 on."""
         value = self.data.get(key, default)
         if type(value) is not int or value < 0:
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected a whole number")
+            raise ValueError(f"{self.source}: {key} is {show(value)}, expected a whole number")
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
         """A field that must be a string."""
         value = self.data.get(key, default)
         if not isinstance(value, str):
-            raise ValueError(f"{self.source}: {key} is {value!r:.80}, expected a string")
+            raise ValueError(f"{self.source}: {key} is {show(value)}, expected a string")
         return value
 
     def strings(self, key: str) -> list[str]:
         """A field that must be a list of strings."""
         value = self.data.get(key)
         if not isinstance(value, list):
-            raise ValueError(f"{self.source}: {key} is {value!r:.80}, expected a list of strings")
+            raise ValueError(f"{self.source}: {key} is {show(value)}, expected a list of strings")
         return value
 
     def numbers(self, key: str, length: int) -> "np.ndarray[Any, Any]":
         """A field that must be an array of finite numbers of this length."""
         value = self.data.get(key)
         if not isinstance(value, np.ndarray) or len(value) != length:
-            got = f"{len(value)} numbers" if isinstance(value, np.ndarray) else repr(value)[:80]
+            got = f"{len(value)} numbers" if isinstance(value, np.ndarray) else show(value)
             raise ValueError(f"{self.source}: {key} is {got}, expected {length} numbers")
         if not np.isfinite(value).all():
             raise ValueError(f"{self.source}: {key} has numbers that are not finite")
@@ -81,7 +83,8 @@ def gguf_config(fields: Fields, tensors: Mapping[str, Stored], name: str) -> Con
     path, a = fields.source, fields.text("general.architecture")
     if a not in ARCHITECTURES:
         raise ValueError(
-            f"{path}: architecture {a!r} is unsupported, expected one of {', '.join(ARCHITECTURES)}"
+            f"{path}: architecture {show(a)} is unsupported, expected one of "
+            f"{', '.join(ARCHITECTURES)}"
         )
     heads, width = fields.count(f"{a}.attention.head_count"), fields.count(f"{a}.embedding_length")
     head_dim = fields.count(f"{a}.attention.key_length", max(1, width // heads))

@@ -10,6 +10,7 @@ from typing import Any
 from minaxis.loading.byte_level import PATTERNS
 from minaxis.loading.gguf_config import Fields
 from minaxis.loading.tokenizer_json import read_tokenizer_json
+from minaxis.support.schema import show
 from minaxis.tokenizer import AnyTokenizer
 
 # llama.cpp has several names for one pattern.
@@ -50,8 +51,8 @@ def gguf_tokenizer(fields: Fields, vocab_size: int) -> AnyTokenizer:
         data = _sentencepiece(fields, tokens, types)
     else:
         raise ValueError(
-            f"{path}: a tokenizer of kind {kind!r} is unsupported, expected 'gpt2' (byte-level) or "
-            "'llama' (SentencePiece)"
+            f"{path}: a tokenizer of kind {show(kind)} is unsupported, expected 'gpt2' "
+            "(byte-level) or 'llama' (SentencePiece)"
         )
     chosen = {_CONTROL, _UNKNOWN, _USER_DEFINED}
     data["added_tokens"] = [
@@ -88,14 +89,15 @@ def _byte_level(fields: Fields, tokens: list[str], types: list[int]) -> dict[str
     pre = fields.text("tokenizer.ggml.pre")
     if pre not in _PATTERN_OF:
         raise ValueError(
-            f"{fields.source}: pre-tokenisation {pre!r} is unknown: minaxis has "
+            f"{fields.source}: pre-tokenisation {show(pre)} is unknown: minaxis has "
             f"{', '.join(_PATTERN_OF)}. Add its regular expression to PATTERNS in "
             "minaxis/loading/byte_level.py"
         )
     merges = fields.strings("tokenizer.ggml.merges")
     if odd := next((m for m in merges if m.count(" ") != 1), None):
         raise ValueError(
-            f"{fields.source}: tokenizer.ggml.merges has {odd!r}, expected two pieces and a space"
+            f"{fields.source}: tokenizer.ggml.merges has {show(odd)}, expected two pieces with a "
+            "space between them"
         )
     split = {"type": "Split", "behavior": "Isolated", "invert": False}
     split["pattern"] = {"Regex": PATTERNS[_PATTERN_OF[pre]]}

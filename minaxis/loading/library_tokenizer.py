@@ -104,7 +104,8 @@ class LibraryTokenizer:
             # The start of a text gets a space; the text after a special token does not.
             inside = data | {"pre_tokenizer": pre | {"prepend_scheme": "never"}}
         self._start = tokenizers.Tokenizer.from_str(json.dumps(data))
-        self._inside = tokenizers.Tokenizer.from_str(json.dumps(inside))
+        same = inside is data  # a large vocabulary takes two seconds
+        self._inside = self._start if same else tokenizers.Tokenizer.from_str(json.dumps(inside))
         for library in (self._start, self._inside):
             library.no_truncation()
             library.no_padding()

@@ -86,7 +86,8 @@ def load(
         config, tensors, stored = read_folder(path, Path(name).expanduser().resolve().name)
         tokenizer = read_tokenizer(path, vocab_size=config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
-    model = build(config, tensors, path, dtype=dtype, device=device)
+    mapped = path.suffix != ".gguf"  # its tensors are computed, and belong to nobody else
+    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped)
     if fast:
         install(model)
     return model, tokenizer
@@ -159,12 +160,14 @@ def build(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    copy: bool = True,
 ) -> Transformer:
     """A model from named tensors, taken one at a time; every tensor must fit.
 
     Args:
         tensors: (name, tensor) pairs.
         source: the file or folder of the tensors, for error messages.
+        copy: copy each tensor. One that is mapped from a file would change with the file.
 
     Returns:
         The model, in eval mode.
@@ -187,8 +190,7 @@ def build(
             )
         if not is_finite(tensor):
             raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
-        # Always a copy: a tensor that is mapped from a file would change with the file.
-        state[name] = tensor.to(device=device, dtype=dtype, copy=True)
+        state[name] = tensor.to(device=device, dtype=dtype, copy=copy)
     if missing := [name for name in expected if name not in state]:
         raise ValueError(f"{source}: {len(missing)} tensors are missing, the first is {missing[0]}")
     model.load_state_dict(state, strict=False, assign=True)

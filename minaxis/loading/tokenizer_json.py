@@ -137,7 +137,7 @@ def _special_tokens(
             raise ValueError(f"the added token {token['id']} is empty")
         # Some files do not mark the tokens that their own template writes.
         control = token.get("special") or (chat_template is not None and text in chat_template)
-        if byte_level and not control and not (text[0] in "<[" and text[-1] in ">]"):
+        if byte_level and not control and not (text[0] in "<[|" and text[-1] in ">]|"):
             raise ValueError(f"the added token {show(text)} stands for ordinary text: unsupported")
         if byte_level and any(map(token.get, ("lstrip", "rstrip", "single_word"))):
             raise ValueError(

@@ -53,7 +53,11 @@ class Report:
 
 def mutant(form, data, seed, number):
     """The content of a mutant, the same for the same seed and number."""
-    return form.mutate(data, random.Random(f"{form.name} {seed} {number}"))
+    for attempt in range(100):
+        rng = random.Random(f"{form.name} {seed} {number} {attempt}")
+        with suppress(RuntimeError, TypeError, ValueError, IndexError):
+            return form.mutate(data, rng)  # two changes may not be possible together
+    raise AssertionError(f"{form.name}: no mutant {number} of seed {seed}")
 
 
 def _child(form, path, data, seed, first, last, pipe):
