@@ -28,7 +28,7 @@ class Report:
     others: Counter = field(default_factory=Counter)  # kind of exception -> number
     hangs: int = 0
     seconds: float = 0.0  # of processor time that the slowest took
-    megabytes: float = 0.0  # of memory that the hungriest took
+    megabytes: float = 0.0  # of memory that the process grew by, less the file's length
     bad: list[str] = field(default_factory=list)  # the mutants that are neither refused nor read
 
     def add(self, number: int, end: str, seconds: float, megabytes: float) -> None:
@@ -63,14 +63,14 @@ def mutant(form, data, seed, number):
 def _child(form, path, data, seed, first, last, pipe):
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    pages = Path("/proc/self/statm").read_text().split()
+    used, resident = (int(n) * resource.getpagesize() for n in pages[:2])
     limit = used + MEGABYTES * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number in range(first, last):
         content = mutant(form, data, seed, number)
         path.write_bytes(content)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.process_time()
         try:
             form.use(path)
@@ -80,8 +80,8 @@ def _child(form, path, data, seed, first, last, pipe):
         except BaseException as e:
             end = f"{type(e).__name__}: {str(e)[:200]}"
         seconds = time.process_time() - start
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        pipe.send((number, end, seconds, grown / 1024 - len(content) / 2**20))
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        pipe.send((number, end, seconds, (most - resident - len(content)) / 2**20))
     pipe.close()
 
 
