@@ -149,6 +149,8 @@ def answer(args: argparse.Namespace) -> None:
     if args.steer is not None:
         interventions["steered"] = lambda: mx.steering(model, axis, args.steer)
     if args.out:
+        if args.out.is_dir():
+            raise ValueError(f"--out is a file for the replies, and {args.out} is a folder")
         cli.check_writable(args.out.parent)
     layer = max(layers)  # where the last cap acts
     low, high, floor = (axis.thresholds(p)[layer].item() for p in (2, 98, percentile))

@@ -13,6 +13,7 @@ import torch
 from minaxis.support.files import write_bytes
 
 Number = int | float
+_MEMORY_IS_FULL = ("allocate memory", "out of memory")  # PyTorch's errors have no kind of their own
 
 
 def run(main: Callable[[], None]) -> None:
@@ -27,7 +28,8 @@ def run(main: Callable[[], None]) -> None:
     except (ValueError, ImportError, OSError) as e:
         _end(2, f"{sys.argv[0]}: error: {' '.join(str(e).split())}")
     except (MemoryError, RuntimeError) as e:
-        if isinstance(e, RuntimeError) and "memory" not in str(e):  # PyTorch's error, too
+        full = isinstance(e, MemoryError) or any(sign in str(e) for sign in _MEMORY_IS_FULL)
+        if not full:
             raise
         _end(2, f"{sys.argv[0]}: error: the memory is full: choose smaller numbers")
     except KeyboardInterrupt:

@@ -50,6 +50,7 @@ WRONG = {
         "Hi --axis none.pt": "none.pt: no such file",
         "Hi --axis a-file": "a-file",
         "Hi --out a-file/x.json": "a-file",
+        "Hi --out .": "--out is a file for the replies, and . is a folder",
         "--all --scale inf": "--scale: expected a number from 0.001",
         "--all --scale 0": "--scale: expected a number from 0.001",
         "--all --out a-file": "a-file",
