@@ -32,10 +32,10 @@ def assert_refused_or_read(name, folder, count):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_damaged_and_hostile_files_are_refused_or_read(name, tmp_path):
-    assert_refused_or_read(name, tmp_path, int(os.environ.get("MINAXIS_MUTANTS", "40")))
+    assert_refused_or_read(name, tmp_path, int(os.environ.get("MINAXIS_MUTANTS", "100")))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_many_damaged_and_hostile_files_are_refused_or_read(name, tmp_path):
-    assert_refused_or_read(name, tmp_path, int(os.environ.get("MINAXIS_MUTANTS", "300")))
+    assert_refused_or_read(name, tmp_path, int(os.environ.get("MINAXIS_MUTANTS", "500")))
