@@ -7,11 +7,13 @@ A failure names the format, the seed and the number of the mutant: `attack.mutan
 """
 
 import os
+import sys
 
 import pytest
 from fuzz.attack import attack
 from fuzz.formats import FORMATS
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
 SEED = int(os.environ.get("MINAXIS_SEED", "0"))
 SECONDS, MEGABYTES = 2, 500  # the most that a mutant may take
 
