@@ -39,6 +39,15 @@ GEMMA = {
     "attn_logit_softcapping": 50.0, "final_logit_softcapping": None, "rope_scaling": None,
     "layer_types": ["sliding_attention", "full_attention"], "tie_word_embeddings": True,
 }  # fmt: skip
+GEMMA3 = {
+    "model_type": "gemma3_text", "sliding_window": 7, "query_pre_attn_scalar": 6, "head_dim": 4,
+    "layer_types": ["sliding_attention", "full_attention"], "tie_word_embeddings": True,
+    "rope_scaling": None, "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    },
+}  # fmt: skip
+SMOLLM3 = {"model_type": "smollm3", "no_rope_layers": [1, 0], "rope_scaling": None}
 QWEN = {"model_type": "qwen3", "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + m['content'] }}{% endfor %}"
@@ -439,6 +448,8 @@ FORMATS = {
         Format("config.json, Llama", in_folder("config.json"), JSON, use_folder),
         Format("config.json, Qwen 3", in_folder("config.json", QWEN), JSON, use_folder),
         Format("config.json, Gemma 2", in_folder("config.json", GEMMA), JSON, use_folder),
+        Format("config.json, Gemma 3", in_folder("config.json", GEMMA3), JSON, use_folder),
+        Format("config.json, SmolLM3", in_folder("config.json", SMOLLM3), JSON, use_folder),
         Format("tokenizer.json, byte-level", in_folder("tokenizer.json"), JSON, use_tokenizer),
         Format("tokenizer.json, SentencePiece",
                in_folder("tokenizer.json", tokenizer=sentencepiece), JSON, use_tokenizer),
