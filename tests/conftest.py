@@ -1,5 +1,6 @@
 import json
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,15 @@ TEMPLATE = """\
 
 @pytest.fixture(autouse=True)
 def threads(request):
-    """One thread for the fast tests: their tensors are so small that two threads would wait."""
-    before = torch.get_num_threads()
+    """One thread for the fast tests: their tensors are so small that two threads would wait.
+
+    A script that a test runs in this process ignores Ctrl-C at its end; afterwards it works again.
+    """
+    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
     torch.set_num_threads(before if request.node.get_closest_marker("slow") else 1)
     yield
     torch.set_num_threads(before)
+    signal.signal(signal.SIGINT, handler)
 
 
 CHATML = (

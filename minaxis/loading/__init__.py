@@ -14,7 +14,8 @@ safetensors.py          its weights
 tokenizer_json.py       its tokenizer.json
 byte_level.py           byte-level vocabularies, as tiktoken needs them
 library_tokenizer.py    SentencePiece's vocabularies, on the library tokenizers
-templates.py            chat templates, rendered in a sandbox
+templates.py            chat templates, rendered in a process of their own
+template_worker.py      that process: a sandbox, under limits of time and memory
 rope_scaling.py         rotary embeddings, stretched to a longer context
 gemma2.py               the blocks of Gemma 2
 gemma3.py               the attention of Gemma 3

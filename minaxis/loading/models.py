@@ -24,6 +24,7 @@ from minaxis.loading.olmo2 import Olmo2, Olmo2Config
 from minaxis.loading.smollm3 import SmolLM3, SmolLM3Config
 from minaxis.model import Config, Transformer
 from minaxis.roles import ASSETS
+from minaxis.support.schema import is_finite
 from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import AnyTokenizer
 
@@ -134,9 +135,19 @@ def find(name: str | Path, *, download: bool = False) -> Path:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """The device; "auto" is the best one that this machine has."""
+    """The device; "auto" is the best one that this machine has.
+
+    Raises:
+        ValueError: no such device, or this machine has none.
+    """
     if str(device) != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+            torch.zeros(1, device=chosen)
+        except (RuntimeError, AssertionError, NotImplementedError) as e:
+            reason = str(e).splitlines()[0]
+            raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -162,7 +173,8 @@ def build(
         The model, in eval mode.
 
     Raises:
-        ValueError: a tensor too many, too few, or of another shape than the config says.
+        ValueError: a tensor too many, too few, of another shape than the config says, or with a
+            number that is not finite.
     """
     with torch.device("meta"):  # shapes only: no memory, no time spent on random weights
         model = MODELS[type(config)](config)
@@ -176,6 +188,8 @@ def build(
                 f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"expected {expected[name]} from the config"
             )
+        if not is_finite(tensor):
+            raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
         state[name] = tensor.to(device=device, dtype=dtype, copy=copy)
     if missing := [name for name in expected if name not in state]:
         raise ValueError(f"{source}: {len(missing)} tensors are missing, the first is {missing[0]}")

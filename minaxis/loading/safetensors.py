@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from minaxis.support.files import parse_json
+from minaxis.support.files import MOST_TEXT, parse_json
 from minaxis.support.schema import Whole, show
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -52,7 +52,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     size = path.stat().st_size
     length = int.from_bytes(file.read(8), "little")
     start = 8 + length
-    if size < 8 or start > size:
+    if size < 8 or start > min(size, 8 + MOST_TEXT):
         raise ValueError(
             f"{path}: not a .safetensors file, or a truncated one: it has {size} bytes, but says "
             f"that its header alone has {length}"

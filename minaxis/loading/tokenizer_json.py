@@ -77,7 +77,7 @@ def _read(
     if not byte_level and not model.get("byte_fallback"):
         raise ValueError("expected a byte-level vocabulary, or one that falls back to bytes")
     added = data.get("added_tokens") or []
-    _check_ids([*model["vocab"].items(), *((token["content"], token["id"]) for token in added)])
+    _check_ids(model["vocab"], {token["content"]: token["id"] for token in added})
     special = _special_tokens(added, byte_level, chat_template)
 
     def id_of(token: str | int) -> int:
@@ -118,10 +118,10 @@ def _read(
     )
 
 
-def _check_ids(tokens: Iterable[tuple[str, int]]) -> None:
+def _check_ids(vocab: dict[str, int], added: dict[str, int]) -> None:
     """Raise a ValueError if two tokens have one id."""
-    by_id: dict[int, str] = {}
-    for token, i in tokens:
+    by_id = {i: token for token, i in vocab.items()}
+    for token, i in (vocab if len(by_id) < len(vocab) else added).items():
         if by_id.setdefault(i, token) != token:
             raise ValueError(f"the tokens {show(by_id[i])} and {show(token)} have one id, {i}")
 
@@ -159,9 +159,13 @@ def _ranks_and_ids(
     merges = []
     for merge in model["merges"]:
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not (isinstance(pair, (list, tuple)) and len(pair) == 2 and set(pair) <= vocab.keys()):
-            raise ValueError(f"the merge {show(merge)} is no pair of tokens of the vocabulary")
-        merges.append((in_bytes[pair[0]], in_bytes[pair[1]]))
+        try:
+            left, right = pair
+            merges.append((in_bytes[left], in_bytes[right]))
+        except (TypeError, ValueError, KeyError):
+            raise ValueError(
+                f"the merge {show(merge)} is no pair of tokens of the vocabulary"
+            ) from None
     ranks = merge_ranks(
         merges,
         ids,

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import stat
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._weights_only_unpickler
 
 from minaxis.support.schema import check
 
-MOST_TEXT = 2**28  # bytes; the longest tokenizer.json has about 2**25
-_BYTEARRAY = re.compile(rb"c(builtins|__builtin__)\nbytearray\n")  # pickles make one of any length
+MOST_TEXT = 2**26  # bytes; the longest tokenizer.json has half of it
+_LOCK = threading.Lock()
+_NEEDED = {  # in torch's list of what a pickle may contain
+    "_codecs.encode", "collections.OrderedDict", "torch.Size", "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_tensor_v2", "torch.storage.UntypedStorage",
+}  # fmt: skip
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -104,7 +110,13 @@ def blame(source: str | Path) -> Iterator[None]:
     except (ImportError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as e:
-        raise ValueError(f"{source}: {str(e)[:500] or type(e).__name__}") from e
+        raise ValueError(f"{source}: {_one_line(e)}") from e
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, on one line; torch explains at length why it refuses a pickle."""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2]
+    return " ".join(text.split())[:300] or type(error).__name__
 
 
 def write_tensors(path: str | Path, value: object) -> None:
@@ -129,25 +141,49 @@ def read_tensors(path: str | Path, schema: Any = object) -> Any:
     size = file_size(path)
     try:
         _check_archive(path, size)
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with _few_globals():
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as e:
+        reason = _one_line(e).partition(". Please")[0]  # of torch's advice we give none
         raise ValueError(
-            f"{path}: refused, because it contains more than tensors and plain data "
-            f"({str(e)[:200]})"
+            f"{path}: refused, because it contains more than tensors and plain data ({reason})"
         ) from e
     except OSError:
         raise
     except Exception as e:  # zipfile and torch raise many kinds of error on a damaged archive
-        raise ValueError(f"{path}: not a readable .pt file ({str(e)[:200]})") from e
+        raise ValueError(f"{path}: not a readable .pt file ({_one_line(e)})") from e
     return check(value, schema, path, size=size)
 
 
 def _check_archive(path: str | Path, size: int) -> None:
     """Raise an error if reading a .pt file could take much more memory than the file has bytes."""
     with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > size:
+        if sum(entry.file_size for entry in archive.infolist()) > size:
             raise ValueError("compressed; torch.save does not compress")
-        for entry in entries:
-            if entry.filename.endswith("/data.pkl") and _BYTEARRAY.search(archive.read(entry)):
-                raise ValueError("it contains a bytearray")
+
+
+@contextmanager
+def _few_globals() -> Iterator[None]:
+    """Within it, `torch.load` knows only what tensors, text and numbers need.
+
+    Its own list is safe, too, but has a `bytearray` of any length, and codecs that take hours.
+    """
+    allowed: dict[str, Any] = getattr(torch._weights_only_unpickler, "_get_allowed_globals", dict)()
+    with _LOCK:
+        everything = dict(allowed)
+        for name in everything:
+            if name not in _NEEDED and not re.fullmatch(r"torch\.\w+Storage", name):
+                del allowed[name]
+        if "_codecs.encode" in allowed:
+            allowed["_codecs.encode"] = _latin1
+        try:
+            yield
+        finally:
+            allowed.update(everything)
+
+
+def _latin1(text: str, codec: str) -> bytes:
+    """Bytes, which a pickle stores as text."""
+    if codec != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the codec {codec[:30]!r}")
+    return text.encode("latin1")

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_LARGEST = 1e15  # in a tensor; its square is still finite in float32
+LARGEST = 1e15  # in a tensor; its square is still finite in float32
 _DEPTH = 50  # lists and objects within each other; our files have six
 _SHARED = 16  # a tensor may be stored once and used in several places, but not without end
 _KINDS = {str: "text", bytes: "bytes", bool: "true or false", object: "anything"}
@@ -98,6 +98,12 @@ def check(value: Any, schema: Any, source: str | Path, *, size: int = 2**40) -> 
     return value
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers of a tensor, which is not empty, are within +-LARGEST; NaN is not."""
+    low, high = tensor.aminmax()  # ten times as fast as `isfinite().all()`
+    return low.item() >= -LARGEST and high.item() <= LARGEST
+
+
 def show(value: object) -> str:
     """A value in a few words, however large it is."""
     if isinstance(value, Tensor):
@@ -167,12 +173,12 @@ class _Check:
             raise self.error(place, f"is {show(tensor)}, more than the file has bytes for")
         if isinstance(schema, Plain):
             return
-        if schema.shape and (len(schema.shape) != tensor.ndim or not tensor.numel()):
+        if not tensor.numel() or (schema.shape and len(schema.shape) != tensor.ndim):
             raise self.error(place, f"is {show(tensor)}, expected {schema}")
         for name, length in zip(schema.shape, tensor.shape, strict=False):
             self.measure(name, length, place)
-        if schema.finite and not (tensor.detach().abs() <= _LARGEST).all():
-            raise self.error(place, f"has a number that is NaN, infinite or above {_LARGEST:g}")
+        if schema.finite and not is_finite(tensor):
+            raise self.error(place, f"has a number that is NaN, infinite or above {LARGEST:g}")
 
     def measure(self, name: str | int | Whole, length: int, place: tuple[Any, ...]) -> None:
         """Check a length: that of its letter, if the letter was seen before."""

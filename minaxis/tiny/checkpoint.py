@@ -19,15 +19,15 @@ SCHEMA = {
         "vocab_size": Whole(1, 2**22), "hidden_size": Whole(1, 2**20),
         "intermediate_size": Whole(1, 2**24), "num_hidden_layers": Whole(1, 1000),
         "num_attention_heads": Whole(1, 2**16), "num_key_value_heads": Whole(1, 2**16),
-        "head_dim": Whole(2, 2**16), "max_position_embeddings": Whole(1, 2**28),
-        "rms_norm_eps": Number(1e-12, 1), "rope_theta": Number(1, 1e15), "rope_scaling": None,
-        "qkv_bias": bool, "output_bias": bool, "qk_norm": bool, "tie_word_embeddings": bool,
-        "name": str,
+        "head_dim": Whole(2, 2**16), "max_position_embeddings?": Whole(1, 2**28),
+        "rms_norm_eps?": Number(1e-12, 1), "rope_theta?": Number(1, 1e15), "rope_scaling?": None,
+        "qkv_bias?": bool, "output_bias?": bool, "qk_norm?": bool, "tie_word_embeddings?": bool,
+        "name?": str,
     },
     "tokenizer": {
         "ranks": {bytes: _ID}, "pattern": tuple(PATTERNS.values()), "special": {str: _ID},
-        "stop": [_ID], "chat_template": (str, None), "bos": (_ID, None), "eos": (_ID, None),
-        "ids": ({bytes: _ID}, None), "normal_form": ("NFC", None), "unknown": (_ID, None),
+        "stop?": [_ID], "chat_template?": (str, None), "bos?": (_ID, None), "eos?": (_ID, None),
+        "ids?": ({bytes: _ID}, None), "normal_form?": ("NFC", None), "unknown?": (_ID, None),
     },
     "weights": {str: Floats()},
     "info": {str: Plain()},
@@ -81,7 +81,7 @@ def read_info(path: str | Path) -> dict[str, Any]:
 
 def _tokenizer(state: dict[str, Any]) -> Tokenizer:
     """The tokenizer with this state. Its tokens have ranks and ids of their own."""
-    ranks, ids = state["ranks"], state["ids"]
+    ranks, ids = state["ranks"], state.get("ids")
     numbers = [*(ranks if ids is None else ids).values(), *state["special"].values()]
     for name, values in (("ranks", [*ranks.values()]), ("ids", numbers)):
         if not values or len(set(values)) < len(values):

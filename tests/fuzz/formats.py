@@ -39,15 +39,16 @@ GEMMA = {
     "attn_logit_softcapping": 50.0, "final_logit_softcapping": None, "rope_scaling": None,
     "layer_types": ["sliding_attention", "full_attention"], "tie_word_embeddings": True,
 }  # fmt: skip
-GEMMA3 = {
-    "model_type": "gemma3_text", "sliding_window": 7, "query_pre_attn_scalar": 6, "head_dim": 4,
-    "layer_types": ["sliding_attention", "full_attention"], "tie_word_embeddings": True,
-    "rope_scaling": None, "rope_parameters": {
+GEMMA3 = GEMMA | {
+    "model_type": "gemma3_text", "attn_logit_softcapping": None, "sliding_window_pattern": 2,
+    "rope_parameters": {
         "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
         "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
     },
 }  # fmt: skip
-SMOLLM3 = {"model_type": "smollm3", "no_rope_layers": [1, 0], "rope_scaling": None}
+SMOLLM3 = {"model_type": "smollm3", "no_rope_layers": [1, 0], "rope_scaling": None,
+           "no_rope_layer_interval": 2, "tie_word_embeddings": True}  # fmt: skip
+OLMO2 = {"model_type": "olmo2", "rope_scaling": None}
 QWEN = {"model_type": "qwen3", "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}
 TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + m['content'] }}{% endfor %}"
@@ -441,7 +442,7 @@ JSON, TENSORS, BYTES = mutations.mutate_json, mutations.mutate_tensors, mutation
 FORMATS = {
     f.name: f
     for f in [
-        Format("gguf", gguf_file, BYTES, use_gguf),
+        Format("gguf", gguf_file, mutations.mutate_gguf, use_gguf),
         Format("safetensors", in_folder("model.safetensors"), mutations.mutate_safetensors,
                use_folder),
         Format("index.json", in_folder("model.safetensors.index.json"), JSON, use_folder),
@@ -449,7 +450,8 @@ FORMATS = {
         Format("config.json, Qwen 3", in_folder("config.json", QWEN), JSON, use_folder),
         Format("config.json, Gemma 2", in_folder("config.json", GEMMA), JSON, use_folder),
         Format("config.json, Gemma 3", in_folder("config.json", GEMMA3), JSON, use_folder),
-        Format("config.json, SmolLM3", in_folder("config.json", SMOLLM3), JSON, use_folder),
+        Format("config.json, SmolLM 3", in_folder("config.json", SMOLLM3), JSON, use_folder),
+        Format("config.json, OLMo 2", in_folder("config.json", OLMO2), JSON, use_folder),
         Format("tokenizer.json, byte-level", in_folder("tokenizer.json"), JSON, use_tokenizer),
         Format("tokenizer.json, SentencePiece",
                in_folder("tokenizer.json", tokenizer=sentencepiece), JSON, use_tokenizer),

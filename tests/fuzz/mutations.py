@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import math
+import re
 import zipfile
 
 import torch
@@ -154,3 +155,15 @@ def mutate_safetensors(data, rng):
     header = mutate_json(data[8 : 8 + length], rng)
     said = len(header) if rng.random() < 0.9 else rng.choice(NUMBERS)
     return said.to_bytes(8, "little") + header + data[8 + length :]
+
+
+def mutate_gguf(data, rng):
+    """A mutant of a .gguf file: of any bytes, or of the kind or the value of a field."""
+    if rng.random() < 0.5:
+        return mutate_bytes(data, rng)
+    field = rng.choice(list(re.finditer(rb"(llama|general|tokenizer)\.[a-z_.]+", data)))
+    mutant, at = bytearray(data), field.end() + rng.choice([0, 4, 4, 4, 8])
+    width = rng.choice([4, 4, 8])
+    number = rng.choice([*NUMBERS, *range(13), 0x7FC00000]) % 2 ** (8 * width)  # the last: NaN
+    mutant[at : at + width] = number.to_bytes(width, "little")
+    return bytes(mutant)

@@ -101,3 +101,15 @@ def test_integer_weights_are_an_error(folder, write_safetensors, tensors_of):
     write_safetensors(folder / "model.safetensors", tensors)
     with pytest.raises(ValueError, match=r"tensor model\.norm\.weight is stored as 'I32'"):
         load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_not_finite_are_an_error_that_names_the_tensor(
+    folder, write_safetensors, tensors_of, bad
+):
+    tensors = tensors_of(folder)
+    with torch.no_grad():
+        tensors[NORM][3] = bad
+    write_safetensors(folder / "model.safetensors", tensors)
+    with pytest.raises(ValueError, match=rf"tensor {NORM} has a number that is NaN or infinite"):
+        load(folder, device="cpu")
