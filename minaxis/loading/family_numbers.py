@@ -15,7 +15,8 @@ def more_numbers(settings: Settings, kind: str) -> dict[str, Any]:
     if kind == "smollm3":
         every = settings.count("no_rope_layer_interval", 4)
         rotates = data.get("no_rope_layers") or [(i + 1) % every != 0 for i in range(layers)]
-        if not isinstance(rotates, list) or len(rotates) != layers:
+        known = isinstance(rotates, list) and all(r in (0, 1) for r in rotates)
+        if not known or len(rotates) != layers:
             raise settings.unsupported("no_rope_layers", f"expected {layers} times 0 or 1")
         return {"rotates": tuple(bool(r) for r in rotates)}
     if kind not in ("gemma2", "gemma3_text"):

@@ -38,7 +38,9 @@ _BLOCK = {
 _GEMMA_BLOCK = _BLOCK | {"ffn_norm": "pre_feedforward_layernorm"}
 _OTHER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _PAIRS = ("llama", "smollm3")  # architectures whose rows of queries and keys are in another order
-_CHUNK = 1 << 20  # weights that are computed at a time
+# Weights that are computed at a time: few enough to stay in the cache, and for PyTorch to copy them
+# in one thread. On a busy machine, threads that wait for each other take longer than the work.
+_CHUNK = 30_000
 
 
 def check_tensors(tensors: Iterable[Stored], architecture: str) -> None:
@@ -106,5 +108,6 @@ def read_tensor(stored: Stored, dtype: torch.dtype, shift: float = 0.0) -> Tenso
         file.seek(stored.start)
         for part in rows.split(max(1, _CHUNK // rows.shape[1])):
             raw = np.fromfile(file, np.uint8, len(part) * row_bytes).reshape(len(part), row_bytes)
-            part.copy_(torch.from_numpy(dequantize(raw, stored.kind)) - shift)
+            weights = dequantize(raw, stored.kind)
+            part.copy_(torch.from_numpy(weights - np.float32(shift) if shift else weights))
     return tensor

@@ -8,17 +8,24 @@ import json
 import signal
 import sys
 from collections.abc import Mapping
+from datetime import date
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from jinja2 import Template
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY = 512 << 20  # bytes; without a template the process has about 50 MB
 SECONDS = 1.0  # of processor time for one text
 CHARACTERS = 1_000_000  # of a text, besides twice the length of its messages
+# A prompt with today's date would be another prompt tomorrow. Templates that ask for the date get
+# the one that Llama 3's templates write where there is none.
+TODAY = date(2024, 7, 26)
 
 
 class Refusal(Exception):
@@ -37,6 +44,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+class Generation(Extension):
+    """The tag `generation` marks what the assistant says, for training (SmolLM3). It is ignored."""
+
+    tags = {"generation"}  # noqa: RUF012 (Jinja2 wants a set)
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def raise_exception(message: str) -> NoReturn:
     raise Refusal(message)
 
@@ -48,11 +65,11 @@ def to_json(value: Any, **options: Any) -> str:
 @lru_cache(maxsize=8)
 def compile_template(source: str) -> Template:
     environment = Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
-    # What transformers offers a template, except `strftime_now`: a prompt with today's date would
-    # be another prompt tomorrow. Llama 3's templates then use a fixed date.
+    # What transformers offers a template.
     environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = TODAY.strftime
     environment.filters["tojson"] = to_json
     return environment.from_string(source)
 

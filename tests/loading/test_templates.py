@@ -266,3 +266,15 @@ def test_a_chat_of_twenty_turns_is_rendered_in_less_than_five_milliseconds(make)
         encode_chat(tokenizer, turn * 10)
         seconds.append(time.perf_counter() - begun)
     assert min(seconds) < 0.005
+
+
+def test_a_template_may_ask_for_the_date_and_mark_what_the_assistant_says(make):
+    """As SmolLM3's does. The date is always the same."""
+    tokenizer, _ = make(
+        "{{ strftime_now('%d %B %Y') }}\n{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{% generation %}{{- '<|im_start|>' + m.content + '<|im_end|>' }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    ids = encode_chat(tokenizer, [*CHATS[0], {"role": "assistant", "content": "the theme"}])
+    text = tokenizer.decode(ids)
+    assert text == "26 July 2024\nHello, the theatre<|im_start|>the theme<|im_end|>"
