@@ -1,6 +1,8 @@
 """Chat templates: each family's style compared with transformers, and hostile templates."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -266,3 +268,21 @@ def test_a_chat_of_twenty_turns_is_rendered_in_less_than_five_milliseconds(make)
         encode_chat(tokenizer, turn * 10)
         seconds.append(time.perf_counter() - begun)
     assert min(seconds) < 0.005
+
+
+def test_without_timers_of_processor_time_the_clock_stops_a_template():
+    code = (
+        "import signal, sys; del signal.setitimer; sys.path.insert(0, sys.argv[1]); "
+        "import template_worker as w; w.SECONDS_ON_A_CLOCK = 0.5; w.main()"
+    )
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    good, hostile = (
+        json.dumps({"template": template, "messages": [], "variables": {}}) + "\n"
+        for template in ("Hi", loops)
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, templates.WORKER.parent], input=good + hostile + good,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stdout == '{"text": "Hi"}\n'
