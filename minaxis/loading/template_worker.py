@@ -4,6 +4,7 @@ It imports nothing of minaxis, so that it starts quickly. Each line of its input
 JSON, and each line of its output the answer. It ends when its input ends.
 """
 
+import faulthandler
 import json
 import signal
 import sys
@@ -22,6 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY = 512 << 20  # bytes; without a template the process has about 50 MB
 SECONDS = 1.0  # of processor time for one text
+SECONDS_ON_A_CLOCK = 20.0  # where processor time cannot be limited, on Windows
 CHARACTERS = 1_000_000  # of a text, besides twice the length of its messages
 # A prompt with today's date would be another prompt tomorrow. Templates that ask for the date get
 # the one that Llama 3's templates write where there is none.
@@ -106,16 +108,29 @@ def limit_memory() -> None:
         pass
 
 
+def start_timer() -> None:
+    """End this process after some time, whatever it does then."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    else:
+        faulthandler.dump_traceback_later(SECONDS_ON_A_CLOCK, exit=True)
+
+
+def stop_timer() -> None:
+    """Let it live."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    else:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     limit_memory()
-    has_timer = hasattr(signal, "setitimer")  # its signal ends the process
     for line in sys.stdin.buffer:
-        if has_timer:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        start_timer()
         reply = json.dumps(answer(json.loads(line)))
-        if has_timer:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        stop_timer()
         sys.stdout.buffer.write(reply.encode() + b"\n")
         sys.stdout.buffer.flush()
 

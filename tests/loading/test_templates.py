@@ -1,6 +1,8 @@
 """Chat templates: each family's style compared with transformers, and hostile templates."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -278,3 +280,21 @@ def test_a_template_may_ask_for_the_date_and_mark_what_the_assistant_says(make):
     ids = encode_chat(tokenizer, [*CHATS[0], {"role": "assistant", "content": "the theme"}])
     text = tokenizer.decode(ids)
     assert text == "26 July 2024\nHello, the theatre<|im_start|>the theme<|im_end|>"
+
+
+def test_without_timers_of_processor_time_the_clock_stops_a_template():
+    code = (
+        "import signal, sys; del signal.setitimer; sys.path.insert(0, sys.argv[1]); "
+        "import template_worker as w; w.SECONDS_ON_A_CLOCK = 0.5; w.main()"
+    )
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    good, hostile = (
+        json.dumps({"template": template, "messages": [], "variables": {}}) + "\n"
+        for template in ("Hi", loops)
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, templates.WORKER.parent], input=good + hostile + good,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stdout == '{"text": "Hi"}\n'
