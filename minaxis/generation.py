@@ -127,10 +127,8 @@ def new_cache(model: Transformer | HuggingFace, batch: int, max_length: int) -> 
 def prepare(
     model: Transformer | HuggingFace, prompts: TokenLists, room: int, least: int = 1
 ) -> tuple[Tensor, Cache, Tensor | None]:
-    """What the first pass needs: ids (B, T), a cache with `room` to spare, padding (B,) or None.
-
-    A twin may leave less to read, but at least the last `least` tokens of each prompt.
-    """
+    """What the first pass needs: ids (B, T), a cache with `room` to spare, padding (B,) or None."""
+    # Twins may leave less to read, but at least the last `least` tokens of each prompt.
     ids, padding = pad_left(prompts, model.device)
     return ids, new_cache(model, len(prompts), ids.shape[1] + room), padding
 

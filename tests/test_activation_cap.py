@@ -108,11 +108,11 @@ def test_capping_twice_moves_no_row_further_than_rounding(dtype):
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_a_row_that_is_not_finite_stays_as_it_is_and_spoils_no_other(bad):
-    h, v = torch.randn(4, 8), unit(8)
+    h, v = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), unit(8)
     h[1, 3] = bad
     y = mx.cap(h, v, 100.0)
     assert y[1].nan_to_num().equal(h[1].nan_to_num())
-    assert y[[0, 2, 3]].equal(mx.cap(h[[0, 2, 3]], v, 100.0))
+    torch.testing.assert_close(y[[0, 2, 3]], mx.cap(h[[0, 2, 3]], v, 100.0))
     v[3] = 0  # inf * 0 is NaN: the projection, not the row
     assert mx.cap(h, v, 100.0)[1].nan_to_num().equal(h[1].nan_to_num())
 

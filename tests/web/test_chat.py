@@ -67,7 +67,7 @@ def test_a_meter_follows_the_tokens_on_a_terminal(monkeypatch, capsys, engine):
         (["--web", "--steer", "1"], "--steer needs a message"),
         (["--chat", "--system", "x"], "--system needs a message"),
         (["--page", "x.html", "--model", "smollm2"], "--page can only hold a model of the tiny"),
-        (["--chat", "--percentile", "101"], "percentile must be between 0 and 100"),
+        (["--chat", "--percentile", "101"], "expected a number from 0 to 100, got '101'"),
     ],
 )
 def test_wrong_flags_are_one_line(monkeypatch, capsys, flags, message):
