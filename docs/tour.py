@@ -678,7 +678,7 @@ for name, intervention in interventions.items():
 #
 # - **Change one thing**: [five experiments](change-one-thing.md) that fork this code in ten
 #   lines.
-# - **Exercises**: `exercises/` has functions to write, from the hook to the cap, and bugs to
+# - **Exercises**: [functions to write](exercises.md), from the hook to the cap, and bugs to
 #   hunt. `pytest exercises` says which are solved.
 # - **The paper in miniature**: `python cap_demo.py --all`, and [what holds and what does
 #   not](results.md).
