@@ -21,7 +21,9 @@ points toward the Assistant. The bars are the reply's tokens; on a terminal, col
 """
 
 import argparse
+import os
 import shutil
+import signal
 import sys
 import textwrap
 import time
@@ -29,6 +31,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
+
+if __name__ == "__main__":  # an interrupt ends the imports, which take seconds, without a word
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import torch
 
@@ -51,7 +56,7 @@ from minaxis.paper.demo import (
 )
 from minaxis.paper.lab import Lab
 from minaxis.support import arguments as cli
-from minaxis.support.files import read_json, write_json
+from minaxis.support.files import write_json
 from minaxis.support.meter import bars, coloured, gauge
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import fit_tiny_axis
@@ -71,7 +76,12 @@ def arguments() -> argparse.Namespace:
     add = p.add_argument
     add("messages", nargs="*", help="the user's messages, one for each turn")
     add("--all", action="store_true", help="run every experiment, and write figures and a report")
-    add("--scale", type=float, default=1.0, help="with --all: factor on the numbers of questions")
+    add(
+        "--scale",
+        type=cli.number(float, 0.001, 1000),
+        default=1.0,
+        help="with --all: factor on the numbers of questions",
+    )
     add("--write-docs", type=Path, nargs="+", metavar="FOLDER",
         help="put the results of --all in these folders into docs/")  # fmt: skip
     add("--page", type=Path, metavar="FILE.html",
@@ -82,13 +92,23 @@ def arguments() -> argparse.Namespace:
     add("--axis", type=Path,
         help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
-    add("--layers", type=int, nargs="+", help="layers to cap (default: 70 to 90 %% of the depth)")
-    add("--percentile", type=float,
+    add(
+        "--layers",
+        type=layer_number,
+        nargs="+",
+        help="layers to cap (default: 70 to 90 %% of the depth)",
+    )
+    add("--percentile", type=cli.number(float, 0, 100),
         help="percentile of the calibration projections at which the floor is set (default: the "
              "paper's 75; for the tiny model, the one of docs/protocol.md)")  # fmt: skip
-    add("--steer", type=float, metavar="COEFFICIENT",
+    add("--steer", type=cli.number(float, -1000, 1000), metavar="COEFFICIENT",
         help="also steer, by this many mean residual norms toward the Assistant")  # fmt: skip
-    add("--tokens", type=int, default=64, help="maximum number of tokens in a reply")
+    add(
+        "--tokens",
+        type=cli.number(int, 1, 10**9),
+        default=64,
+        help="maximum number of tokens in a reply",
+    )
     add("--out", type=Path,
         help="JSON file for the replies; with --all, a folder (default: out/report, or "
              "out/MODEL/report for an open model)")  # fmt: skip
@@ -100,6 +120,16 @@ def arguments() -> argparse.Namespace:
     if args.page and not cli.is_tiny(args):
         p.error("--page can only hold a model of the tiny world: serve others with --web")
     return args
+
+
+def layer_number(text: str) -> int:
+    """A layer, as a `type` for argparse."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'expected a layer number, got {text!r}. Messages come first, as in "Hi" --layers 2 3'
+        ) from None
 
 
 def main() -> None:
@@ -131,7 +161,7 @@ def answer(args: argparse.Namespace) -> None:
     axis = mx.Axis.load(axis_path(args))
     axis.check(model)
     count = model.config.num_hidden_layers
-    layers = check_layers(args.layers or default_layers(count), count)
+    layers = sorted(set(check_layers(args.layers or default_layers(count), count)))
     percentile = floor_percentile(args)
     interventions: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "baseline": nullcontext,
@@ -139,6 +169,10 @@ def answer(args: argparse.Namespace) -> None:
     }
     if args.steer is not None:
         interventions["steered"] = lambda: mx.steering(model, axis, args.steer)
+    if args.out:
+        if args.out.is_dir():
+            raise ValueError(f"--out is a file for the replies, and {args.out} is a folder")
+        cli.check_writable(args.out.parent)
     layer = max(layers)  # where the last cap acts
     low, high, floor = (axis.thresholds(p)[layer].item() for p in (2, 98, percentile))
     print(
@@ -199,7 +233,7 @@ def axis_path(args: argparse.Namespace) -> Path:
     if args.axis is None and cli.is_tiny(args):
         return find(args.model).with_name("tiny-axis.pt")  # train_tiny.py writes it there
     path = args.axis or cli.out(args) / "axis.pt"
-    if not path.is_file():
+    if not path.exists():
         raise ValueError(
             f"{path}: no such file; make it with: python fit_axis.py --model {args.model}"
         )
@@ -317,11 +351,10 @@ def run_all(args: argparse.Namespace) -> None:
 
     load_pyplot()  # if matplotlib is missing, say so before minutes of work
     started = time.monotonic()
-    if cli.is_tiny(args):
-        kind, folder, experiments = "tiny", Path("out/report"), tiny_experiments(args)
-    else:
-        kind, folder, experiments = "open", cli.out(args) / "report", open_experiments(args)
-    folder = args.out or folder
+    kind = "tiny" if cli.is_tiny(args) else "open"
+    folder = args.out or (Path("out") if kind == "tiny" else cli.out(args)) / "report"
+    cli.check_writable(folder)
+    experiments = tiny_experiments(args) if kind == "tiny" else open_experiments(args)
     run = report.write_run(
         folder, kind, experiments,
         settings=cli.settings(args), seconds=time.monotonic() - started,
@@ -345,11 +378,8 @@ def open_experiments(args: argparse.Namespace) -> list[Experiment]:
     path = axis_path(args)
     axis = mx.Axis.load(path)
     axis.check(model)
-    rollouts = path.parent / "rollouts"
-    return open_model.run_experiments(
-        model, tokenizer, axis, mx.Rollouts(read_json(rollouts / "settings.json"), rollouts),
-        seed=args.seed,
-    )  # fmt: skip
+    rollouts = mx.Rollouts.load(path.parent / "rollouts")
+    return open_model.run_experiments(model, tokenizer, axis, rollouts, seed=args.seed)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,15 @@ Writes to out/MODEL/: axis.pt, report.json, responses.jsonl, and rollouts/ (safe
 """
 
 import argparse
+import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # an interrupt ends the imports, which take seconds, without a word
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import torch
 from torch import Tensor
@@ -35,20 +40,21 @@ def parse() -> argparse.Namespace:
     add = p.add_argument
     add("--roles", type=Path, help="roles: a .json file or a folder (default: built in)")
     add("--questions", type=Path, help="questions: a .json or .jsonl file (default: built in)")
-    add("--n-roles", type=int, help="number of roles, spread over the list (default: all)")
-    add("--n-prompts", type=int, default=2, help="system prompts of each role")
+    count = arguments.number(int, 1, 10**9)
+    add("--n-roles", type=count, help="number of roles, spread over the list (default: all)")
+    add("--n-prompts", type=count, default=2, help="system prompts of each role")
     add(
         "--n-questions",
-        type=int,
+        type=count,
         help="number of questions, the first of the list (default: 4; tiny world: all)",
     )
     add(
         "--default-samples",
-        type=int,
+        type=count,
         help="answers of the default Assistant to each prompt (default: 4; tiny world: 1)",
     )
-    add("--tokens", type=int, default=48, help="the most tokens of a response")
-    add("--batch-size", type=int, default=64, help="responses generated together")
+    add("--tokens", type=count, default=48, help="the most tokens of a response")
+    add("--batch-size", type=count, default=64, help="responses generated together")
     add(
         "--position",
         choices=["mean", "prompt_end"],
@@ -60,6 +66,11 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="use only responses in role (the tiny world, with its exact reader, always does)",
     )
+    add(
+        "--skip-nonfinite",
+        action="store_true",
+        help="leave out responses with NaN or infinite activations, and say how many",
+    )
     add("--no-control", action="store_true", help="leave out the random-weights control")
     add("--out", type=Path, help="output folder (default: out/MODEL)")
     return p.parse_args()  # fmt: skip
@@ -67,6 +78,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args, started = parse(), time.monotonic()
+    sampling = mx.SamplingParams(
+        max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
+    )
     model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
     out = args.out or arguments.out(args)
     world = World() if arguments.is_tiny(args) else None
@@ -76,9 +90,6 @@ def main() -> None:
     print(
         f"{model.config.name}: {len(roles) - 1} roles and the default, {len(questions)} questions,"
         f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} tokens"
-    )
-    sampling = mx.SamplingParams(
-        max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
     )
     rollouts = mx.collect(
         model, tokenizer, roles, questions, sampling,
@@ -93,7 +104,10 @@ def main() -> None:
         adopted = {role: s > threshold for role, s in scores.items()}
         judged = {"threshold": threshold, "scores": {r: s.tolist() for r, s in scores.items()}}
     filtered = args.filter or world is not None
-    axis = mx.fit_axis(rollouts, adopted if filtered else None, position=args.position)
+    axis = mx.fit_axis(
+        rollouts, adopted if filtered else None,
+        position=args.position, skip_nonfinite=args.skip_nonfinite,
+    )  # fmt: skip
     axis.adoption = {role: a.float().mean().item() for role, a in adopted.items()}
     control = None
     if not args.no_control:
@@ -112,6 +126,9 @@ def main() -> None:
     print_layers(table, control, len(axis.roles) + 1)
     print_roles(order, default, axis.adoption, middle)
     print_adoption(adoption, judged)
+    if left_out := axis.meta["nonfinite"]:
+        counts = ", ".join(f"{role} {n}" for role, n in left_out.items())
+        print(f"Left out, because their activations are not finite: {counts}.")
     in_role_only = None if filtered else compare_filtered(rollouts, adopted, axis, args, middle)
 
     axis.save(out / "axis.pt")
@@ -147,9 +164,7 @@ def choose(args: argparse.Namespace, world: World | None) -> tuple[Roles, list[s
     count = len(names) if args.n_roles is None else args.n_roles
     if not 2 <= count <= len(names):
         raise ValueError(f"--n-roles must be from 2 to {len(names)}, got {count}")
-    samples = (1 if world else 4) if args.default_samples is None else args.default_samples
-    if args.n_prompts < 1 or samples < 1:
-        raise ValueError("--n-prompts and --default-samples must be at least 1")
+    samples = args.default_samples or (1 if world else 4)
     # Spread over the list, first and last included: ours runs from professional to fantastical.
     names = [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]
     # The axis is the difference of two means. One rests on the responses of all roles, the other
@@ -169,7 +184,9 @@ def compare_filtered(
 ) -> dict[str, Any] | None:
     """Print how the axis of the responses in role alone compares with this one."""
     try:
-        other = mx.fit_axis(rollouts, adopted, position=args.position)
+        other = mx.fit_axis(
+            rollouts, adopted, position=args.position, skip_nonfinite=args.skip_nonfinite
+        )
     except ValueError as e:
         print(f"No axis can be fitted on the responses in role alone: {e}")
         return None

@@ -12,6 +12,8 @@ After an interruption, the same command continues. Once both models are trained,
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import time
 import zlib
@@ -19,6 +21,9 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from typing import Any
+
+if __name__ == "__main__":  # an interrupt ends the imports, which take seconds, without a word
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import torch
 
@@ -45,19 +50,26 @@ def arguments() -> argparse.Namespace:
     p = cli.bare_parser(__doc__)
     add = p.add_argument
     add("--out", type=Path, default=Path("out/tiny"), help="output folder")
-    add("--layers", type=int, default=4, help="number of blocks")
-    add("--width", type=int, default=128, help="residual-stream width")
-    add("--heads", type=int, default=4, help="attention heads in each block")
-    add("--vocabulary", type=int, default=1280, help="vocabulary size in tokens")
-    add("--pre-tokens", type=float, default=1.2e6, help="tokens of stories in pre-training")
-    add("--post-tokens", type=float, default=0.4e6, help="tokens of lessons and replayed stories")
-    add("--batch-tokens", type=int, default=1800, help="tokens in each training batch")
+    count, tokens = cli.number(int, 1, 10**6), cli.number(float, 1, 1e12)
+    add("--layers", type=count, default=4, help="number of blocks")
+    add("--width", type=count, default=128, help="residual-stream width")
+    add("--heads", type=count, default=4, help="attention heads in each block")
+    add("--vocabulary", type=cli.number(int, 260, 65536), default=1280,
+        help="vocabulary size in tokens")  # fmt: skip
+    add("--pre-tokens", type=tokens, default=1.2e6, help="tokens of stories in pre-training")
+    add("--post-tokens", type=tokens, default=0.4e6, help="tokens of lessons and replayed stories")
+    add("--batch-tokens", type=count, default=1800, help="tokens in each training batch")
     add("--uncorrelated", action="store_true", help="control world: any topic for any character")
-    return p.parse_args()
+    args = p.parse_args()
+    if args.width // args.heads % 2 or args.width < args.heads:
+        p.error(f"--width / --heads must be even, got {args.width} / {args.heads}")
+    return args
 
 
 def main() -> None:
     args, started = arguments(), time.monotonic()
+    device = pick_device(args.device)
+    cli.check_writable(args.out)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "device")}
     # Training on an edited world is another run: its texts, and so its tokenizer, differ.
     settings["world"] = zlib.crc32(WORLD_FILE.read_bytes())
@@ -83,7 +95,7 @@ def main() -> None:
         name=args.out.resolve().name,  # an axis keeps it, and works with no model of another name
     )
     model = mx.Transformer(config).initialise(torch.Generator().manual_seed(args.seed))
-    model.to(pick_device(args.device))
+    model.to(device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters; output folder {args.out}/")
 
     for phase in phases:
@@ -93,6 +105,7 @@ def main() -> None:
         model, loaded = mx.load(path, device=args.device)  # the next phase starts from float16
         assert isinstance(loaded, mx.Tokenizer)  # save_checkpoint writes no other
         tokenizer = loaded
+    (args.out / "resume.pt").unlink(missing_ok=True)
 
     base, _ = mx.load(args.out / "tiny-base.pt", device=args.device)
     report, axis = measure(model, base, tokenizer, world, args.seed)

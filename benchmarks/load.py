@@ -1,11 +1,16 @@
-"""Peak memory and time of loading a Hugging Face folder of about 1 GB of weights.
+"""Peak memory and time of loading a Hugging Face folder, and a quantised GGUF file.
 
-    python benchmarks/load.py        # a minute; writes 1 GB to a temporary folder
+    python benchmarks/load.py        # two minutes; writes 1 GB to a temporary folder
 
-The weights are random, in Hugging Face's layout: first in one file, then in four shards with an
-index. Each load runs in a process of its own, which reports how far its peak resident memory
-(VmHWM) rises above the resident memory just before the load. The column "weights" has the bytes of
-the loaded model's parameters, in the dtype of the load. This works on Linux only (/proc).
+The weights are random. A folder has about 1 GB of them: first in one file, then in four shards with
+an index. The GGUF file has the shapes and the vocabulary's size of Qwen2.5 0.5B, and the types of a
+Q4_K_M file of it: Q5_0, Q8_0 and Q6_K, because Q4_K needs rows of a multiple of 256.
+
+Each load runs in a process of its own, which reports how far its peak resident memory (VmHWM) rises
+above the resident memory just before the load. "weights" are the bytes of the model's parameters in
+the dtype of the load, "largest" those of its largest tensor, and "bound" is 1.15 times the weights
+plus the largest tensor. "processor s" are the seconds for which the process kept a core busy, with
+all its threads: on a busy machine they say more than the seconds. This works on Linux only (/proc).
 """
 
 import argparse
@@ -15,7 +20,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from minaxis import Transformer, load
@@ -32,6 +39,57 @@ TOKENIZER = {
     "model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(BYTE_ALPHABET)}, "merges": []},
     "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
 }
+
+GGUF = {
+    "context_length": 32768, "embedding_length": 896, "block_count": 24,
+    "feed_forward_length": 4864, "attention.head_count": 14, "attention.head_count_kv": 2,
+}  # fmt: skip
+VOCABULARY = 151936
+
+
+def write_gguf(path: Path) -> None:
+    """Write a GGUF file of half a billion weights."""
+    import gguf
+
+    kinds = gguf.GGMLQuantizationType
+    generator = np.random.default_rng(0)
+    writer = gguf.GGUFWriter(path, "qwen2")
+    for key, value in GGUF.items():
+        writer.add_uint32(f"qwen2.{key}", value)
+    writer.add_float32("qwen2.attention.layer_norm_rms_epsilon", 1e-6)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    # Every pair of bytes is a token, and so are enough triples.
+    characters = sorted(BYTE_ALPHABET, key=BYTE_ALPHABET.__getitem__)
+    pairs = [(a, b) for a in characters for b in characters]
+    triples = [(a + b, c) for i, a in enumerate(characters) for b in characters[i + 1 :]
+               for c in characters][: VOCABULARY - 256 - len(pairs)]  # fmt: skip
+    writer.add_token_list([*characters, *(a + b for a, b in pairs + triples)])
+    writer.add_token_types([1] * VOCABULARY)
+    writer.add_token_merges([f"{a} {b}" for a, b in pairs + triples])
+
+    def add(name: str, rows: int, columns: int, kind: Any) -> None:
+        size = gguf.quant_shape_to_byte_shape((rows, columns), kind)
+        raw = generator.integers(0, 60, size, np.uint8)  # as float16, all scales are small
+        writer.add_tensor(name, raw, raw_dtype=kind)
+
+    width, inner = GGUF["embedding_length"], GGUF["feed_forward_length"]
+    add("token_embd.weight", VOCABULARY, width, kinds.Q8_0)
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for layer in range(GGUF["block_count"]):
+        for name, rows in (("q", width), ("k", 128), ("v", 128)):
+            add(f"blk.{layer}.attn_{name}.weight", rows, width, kinds.Q5_0)
+            writer.add_tensor(f"blk.{layer}.attn_{name}.bias", np.zeros(rows, np.float32))
+        add(f"blk.{layer}.attn_output.weight", width, width, kinds.Q5_0)
+        add(f"blk.{layer}.ffn_gate.weight", inner, width, kinds.Q5_0)
+        add(f"blk.{layer}.ffn_up.weight", inner, width, kinds.Q5_0)
+        add(f"blk.{layer}.ffn_down.weight", width, inner, kinds.Q6_K)
+        for name in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"blk.{layer}.{name}.weight", np.ones(width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def write_folder(folder: Path, gigabytes: float, shards: int) -> None:
@@ -71,18 +129,31 @@ def write_folder(folder: Path, gigabytes: float, shards: int) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
 
 
-def measure(folder: str, dtype: str) -> None:
-    """Print bytes of weights, bytes of peak memory and seconds of one load, as JSON."""
+def measure(source: str, dtype: str) -> None:
+    """Print the bytes of weights, largest tensor and peak, and the seconds of a load, as JSON."""
 
     def status(key: str) -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
-    before, started = status("VmRSS"), time.perf_counter()
-    model, _ = load(folder, dtype=getattr(torch, dtype), device="cpu")
-    seconds = time.perf_counter() - started
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    print(json.dumps([weights, status("VmHWM") - before, seconds]))
+    before, started, busy = status("VmRSS"), time.perf_counter(), time.process_time()
+    model, _ = load(source, dtype=getattr(torch, dtype), device="cpu")
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    sizes = [p.numel() * p.element_size() for p in model.parameters()]
+    print(json.dumps([sum(sizes), max(sizes), status("VmHWM") - before, seconds, busy]))
+
+
+def report(what: str, source: Path) -> None:
+    """Load a model in each dtype, and print a line for each."""
+    for dtype in ("bfloat16", "float32"):
+        command = [sys.executable, __file__, "--measure", str(source), dtype]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        weights, largest, peak, seconds, busy = json.loads(done.stdout)
+        print(
+            f"{what:16s}  {dtype:9s}  {weights / 1e9:10.2f}  {largest / 1e9:10.2f}  "
+            f"{peak / 1e9:7.2f}  {(1.15 * weights + largest) / 1e9:8.2f}  {seconds:7.1f}  "
+            f"{busy:11.1f}"
+        )
 
 
 def main() -> None:
@@ -92,24 +163,22 @@ def main() -> None:
     p.add_argument(
         "--gigabytes", type=float, default=1.0, help="size of the bfloat16 weights (default: 1)"
     )
-    p.add_argument("--measure", nargs=2, metavar=("FOLDER", "DTYPE"), help=argparse.SUPPRESS)
+    p.add_argument("--measure", nargs=2, metavar=("PATH", "DTYPE"), help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.measure:
         measure(*args.measure)
         return
-    print(f"torch {torch.__version__}, {args.gigabytes} GB of bfloat16 weights on the disk")
-    print("files  loaded as  weights GB  peak GB  peak / weights  seconds")
+    print(f"torch {torch.__version__}, {args.gigabytes} GB of bfloat16 weights in a folder")
+    columns = ("weights GB", "largest GB", "peak GB", "bound GB", "seconds", "processor s")
+    print("files             loaded as", *columns, sep="  ")
     for shards in (1, 4):
         with tempfile.TemporaryDirectory() as folder:
             write_folder(Path(folder), args.gigabytes, shards)
-            for dtype in ("bfloat16", "float32"):
-                command = [sys.executable, __file__, "--measure", folder, dtype]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                weights, peak, seconds = json.loads(done.stdout)
-                print(
-                    f"{shards:5d}  {dtype:9s}  {weights / 1e9:10.2f}  {peak / 1e9:7.2f}  "
-                    f"{peak / weights:14.2f}  {seconds:7.1f}"
-                )
+            report(f"folder, {shards} file{'s' * (shards > 1)}", Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half-a-billion-Q4_K_M.gguf"
+        write_gguf(path)
+        report("GGUF, Q4_K_M", path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """minaxis: the Assistant Axis in pure PyTorch (after arXiv 2601.10387).
 
 The core, in reading order: model, tokenizer, chat, generation, hooks, roles, rollouts, judging,
-axis, steer, activation_cap. Every other concern has a folder: fast, loading, tiny, paper, support.
+axis, steer, activation_cap. Every other concern has a folder: fast, loading, tiny, paper, web,
+support.
 
 Shapes, everywhere in this package:
     B batch    T time (tokens)    D model width    H query heads    K key heads    Dh head width

@@ -13,6 +13,7 @@ floor: v = -v' and tau = -cap. And its "p0.25" is the 25th percentile along v', 
 percentile along v, a high floor. The 25th percentile along v would hardly cap anything.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -89,6 +90,8 @@ def _check(h: Tensor, v: Tensor, tau: float | Tensor) -> None:
         )
     if isinstance(tau, Tensor) and tau.ndim:
         raise ValueError(f"tau must be one number, got a tensor of shape {tuple(tau.shape)}")
+    if not isinstance(tau, Tensor) and not math.isfinite(tau):  # (a tensor may be on a GPU)
+        raise ValueError(f"tau must be finite, got {tau}")
 
 
 @contextmanager

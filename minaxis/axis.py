@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from minaxis.hooks import check_layers, describe
-from minaxis.loading.published import read_published
+from minaxis.loading.published import read_axis
 from minaxis.roles import DEFAULT
-from minaxis.support.files import read_tensors, write_tensors
+from minaxis.support.checks import check_directions, check_finite, usable_responses
+from minaxis.support.files import write_tensors
 from minaxis.support.rollout_store import Rollouts
 
 _PLAIN = ("roles", "adoption", "meta")  # the fields of an Axis that are not tensors
@@ -58,13 +59,15 @@ class Axis:
         All responses count together, so the percentile depends on how often the default answers.
         (The paper's "p0.25" counts along the negated axis: it is the 75th percentile here.)
         """
-        if self.projections is None:
+        if self.projections is None or not len(self.projections):
             raise ValueError(
                 "this axis has no calibration projections (a published file holds none): give "
                 "thresholds yourself, or fit an axis with fit_axis"
             )
         if not 0 <= percentile <= 100:
             raise ValueError(f"percentile must be between 0 and 100, got {percentile}")
+        if not self.projections.isfinite().all():
+            raise ValueError("the calibration projections are not finite: fit the axis again")
         return self.projections.quantile(percentile / 100, dim=0)
 
     def pca(self, layer: int, components: int = 3) -> tuple[Tensor, Tensor]:
@@ -98,18 +101,12 @@ class Axis:
                 f"layers, width {self.vectors.shape[1]}), but the model is {name} ({layers} "
                 f"layers, width {width}): fit one for it with fit_axis.py"
             )
-        lengths = self.vectors.norm(dim=-1)
-        if len(bad := (~(lengths.isfinite() & (lengths > 0))).nonzero()):
-            raise ValueError(
-                f"the axis of layer {bad[0].item()} has length {lengths[bad[0]].item()}: it has no "
-                "direction, fit it again"
-            )
+        check_directions(self.vectors, "the axis")
 
     def save(self, path: str | Path) -> None:
         """Write the axis; equal axes give equal files, byte for byte."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
-        # As JSON text: pickle stores a repeated object by reference, so equal axes could give
-        # different bytes.
+        # As JSON: pickle stores repeated objects by reference, so equal axes could differ in bytes.
         plain = {name: state.pop(name) for name in _PLAIN}
         write_tensors(path, state | {"json": json.dumps(plain)})
 
@@ -119,24 +116,10 @@ class Axis:
         `{"axis": (L, D), "metadata": {...}}`, or a published folder. Nothing is executed.
 
         Raises:
-            ValueError: no such file, damaged, holding code, or none of these.
+            ValueError: no such file, damaged, holding code, or none of these; or a field of
+                another kind or shape, or with numbers that are not finite.
         """
-        if Path(path).is_dir():
-            return cls(**read_published(path))
-        data = read_tensors(path)
-        if isinstance(data, Tensor):
-            data = {"vectors": data}
-        elif isinstance(data, dict) and "axis" in data:
-            data = {"vectors": data["axis"], "meta": dict(data.get("metadata") or {})}
-        elif isinstance(data, dict) and isinstance(data.get("json"), str):
-            data |= json.loads(data.pop("json"))
-        known = {f.name for f in fields(cls)}
-        if not isinstance(data, dict) or not data.keys() <= known or "vectors" not in data:
-            raise ValueError(f"{path}: not an axis file (expected one of minaxis, or a tensor)")
-        vectors = data["vectors"]
-        if not isinstance(vectors, Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
-            raise ValueError(f"{path}: expected an axis of shape (layers, width)")
-        return cls(**data | {"vectors": vectors.float()})  # published ones are bfloat16
+        return cls(**read_axis(path))
 
 
 def fit_axis(
@@ -145,6 +128,7 @@ def fit_axis(
     *,
     position: str = "mean",
     minimum: int = 2,
+    skip_nonfinite: bool = False,
 ) -> Axis:
     """The axis of a model from its roles' responses (paper: section 2).
 
@@ -154,25 +138,29 @@ def fit_axis(
             role vector, and `axis.adoption` has the rate of every role. None takes all responses.
         position: "mean" over the response's tokens, or "prompt_end", the last token of the prompt.
         minimum: a role with fewer responses in role than this is left out of the axis.
+        skip_nonfinite: leave out NaN and infinite activations; `meta["nonfinite"]` counts them.
 
     Returns:
         The axis. Its calibration projections are those of all responses, in role or not.
 
     Raises:
-        ValueError: no default, or fewer than two roles left.
+        ValueError: no default, fewer than two roles left, roles that do not differ, activations
+            that are not finite (the message counts them), or a role without its rollout.
     """
     if position not in ("mean", "prompt_end"):
         raise ValueError(f"position must be 'mean' or 'prompt_end', got {position!r}")
     vectors: dict[str, Tensor] = {}  # role -> (L, D)
     halves: dict[str, dict[str, Tensor]] = {"split_half": {}, "split_questions": {}}  # (2, L, D)
     adoption: dict[str, float] = {}
+    nonfinite: dict[str, int] = {}  # role -> number of responses
     norms, count = torch.zeros(()), torch.zeros((), dtype=torch.long)
     for role in rollouts:
         rollout = rollouts[role]
         h, responses = rollout[position], rollout["responses"]  # (N, L, D)
-        not_empty = torch.tensor([len(r["ids"]) > 0 for r in responses])
-        norms, count = norms + rollout["norm"][not_empty].sum(0), count + not_empty.sum()
-        kept = not_empty if adopted is None or role == DEFAULT else not_empty & adopted[role]
+        usable, bad = usable_responses(rollout, position)  # (N,) bool, a number
+        nonfinite |= {role: bad} if bad else {}
+        norms, count = norms + rollout["norm"][usable].sum(0), count + usable.sum()
+        kept = usable if adopted is None or role == DEFAULT else usable & adopted[role]
         if role != DEFAULT and adopted is not None:
             adoption[role] = kept.float().mean().item()
         if kept.sum() < minimum:
@@ -184,13 +172,18 @@ def fit_axis(
         for split, half in sides.items():
             if (kept & (half == 0)).any() and (kept & (half == 1)).any():
                 halves[split][role] = torch.stack([h[kept & (half == i)].mean(0) for i in (0, 1)])
+    check_finite({} if skip_nonfinite else nonfinite)
     if DEFAULT not in vectors or len(vectors) < 3:
         raise ValueError(
             f"{len(vectors)} of {len(rollouts)} roles, default included, have {minimum} "
             "responses in role or more; an axis needs the default and two. If the model does not "
             "adopt its roles, try stronger role prompts"
         )
-    axis = default_minus_roles(vectors)
+    axis, default = default_minus_roles(vectors), vectors.pop(DEFAULT)
+    role_vectors = torch.stack(list(vectors.values()))  # (R, L, D)
+    norms = norms / count  # (L,)
+    check_directions(axis, "the axis", 1e-6 * norms)  # equal responses may differ by rounding
+    check_directions(role_vectors.std(0), "the spread of the roles", 1e-6 * norms)
     unit = axis / axis.norm(dim=-1, keepdim=True)
     projections = torch.cat([(rollouts[role][position] * unit).sum(-1) for role in rollouts])
     agreement = {}
@@ -198,18 +191,18 @@ def fit_axis(
         if DEFAULT in by_role and len(by_role) > 1:
             first, second = default_minus_roles(by_role)  # (2, L, D)
             agreement[split] = torch.cosine_similarity(first, second, dim=-1)
-    default = vectors.pop(DEFAULT)
+    settings = {"position": position, "judged": adopted is not None, "nonfinite": nonfinite}
     return Axis(
         vectors=axis,
         default=default,
         roles=list(vectors),
-        role_vectors=torch.stack(list(vectors.values())),
-        norms=norms / count,
-        projections=projections[~projections.isnan().any(-1)],
+        role_vectors=role_vectors,
+        norms=norms,
+        projections=projections[projections.isfinite().all(-1)],
         split_half=agreement.get("split_half"),
         split_questions=agreement.get("split_questions"),
         adoption=adoption,
-        meta=rollouts.meta | {"position": position, "judged": adopted is not None},
+        meta=rollouts.meta | settings,
     )
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from minaxis.loading.templates import TemplateRefusal, render
 from minaxis.tokenizer import AnyTokenizer
 
-Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+Message = dict[str, str]  # {"role": one of ROLES, "content": text}
+ROLES = ("system", "user", "assistant", "tool", "developer")
 
 
 def encode_chat(
@@ -26,7 +27,7 @@ def encode_chat(
     """Token ids of a conversation.
 
     Args:
-        messages: dicts with "role" and "content". An empty system message counts as none.
+        messages: dicts with "role" and "content", both texts. An empty system message is left out.
         add_generation_prompt: end with the marker after which the assistant answers.
 
     Raises:
@@ -39,13 +40,16 @@ def encode_chat(
     # Break up every special-token string inside the messages: put a character that no message
     # uses, the guard, after each of its letters. In the rendered text, the template wrote those
     # special tokens that no guard follows. Then remove the guard.
-    content = "".join(m["content"] for m in messages)
-    guard = next(c for c in map(chr, range(0xE000, 0xF900)) if c not in content)
+    used = {character for m in messages for text in m.values() for character in text}
+    guard = next((c for c in map(chr, range(0xE000, 0xF900)) if c not in used), None)
+    if guard is None:
+        raise ValueError("the messages use all 6,400 private-use characters: leave out one of them")
     longest_first = sorted(tokenizer.special, key=len, reverse=True)
     any_special = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!): no match
     special = re.compile(f"({any_special})(?!{guard})")
     guarded = [
-        m | {"content": special.sub(lambda s: guard.join(s[0]) + guard, m["content"])}
+        {key: special.sub(lambda s: guard.join(s[0]) + guard, text) for key, text in m.items()}
+        | {"role": m["role"]}
         for m in messages
     ]
     text = _write(tokenizer, guarded, add_generation_prompt)
@@ -85,9 +89,12 @@ def response_mask(tokenizer: AnyTokenizer, messages: list[Message]) -> tuple[lis
 
 
 def _check(message: Any) -> None:
-    good = isinstance(message, dict) and isinstance(message.get("content"), str)
-    if not good or "role" not in message:
+    good = isinstance(message, dict) and {"role", "content"} <= message.keys()
+    if not good or not all(isinstance(text, str) for text in message.values()):
         raise ValueError(f"a message must be {{'role': ..., 'content': text}}, got {message!r}")
+    # Templates write the role between control characters: another word could make a special token.
+    if message["role"] not in ROLES:
+        raise ValueError(f"the role must be one of {', '.join(ROLES)}, got {message['role']!r}")
 
 
 def _write(tokenizer: AnyTokenizer, messages: list[Message], add_generation_prompt: bool) -> str:

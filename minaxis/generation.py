@@ -37,13 +37,15 @@ class SamplingParams:
     seed: int = 0  # the same seed gives the same responses
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"temperature must be at least 0 and top_p in (0, 1], got {self.temperature} and "
-                f"{self.top_p}"
-            )
+        t = self.temperature  # the logits are divided by it: a tiny one would make them infinite
+        checks = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
+            "temperature": (t == 0 or 1e-6 <= t < torch.inf, "0 or at least 1e-6"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "seed": (-(2**63) <= self.seed < 2**63, "an integer of 64 bits"),
+        }
+        for name in (name for name, (good, _) in checks.items() if not good):
+            raise ValueError(f"{name} must be {checks[name][1]}, got {getattr(self, name)}")
 
 
 class KVCache:
@@ -204,11 +206,13 @@ def row_noise(seed: int, rows: int, columns: int) -> Tensor:
 
 
 def check_prompts(model: nn.Module, prompts: TokenLists, new: int) -> None:
-    """Raise a ValueError if a prompt is empty or leaves no room for `new` tokens."""
-    limit = adapt(model).config.max_position_embeddings
+    """Raise a ValueError for an empty prompt, an unknown id, or no room for `new` tokens."""
+    limit, known = adapt(model).config.max_position_embeddings, adapt(model).config.vocab_size
     for i, p in enumerate(prompts):
         if not p:
             raise ValueError(f"prompt {i} is empty: it needs at least one token")
+        if min(p) < 0 or max(p) >= known:
+            raise ValueError(f"prompt {i}: ids {min(p)} to {max(p)}, but the model has {known}")
         if len(p) + new > limit:
             raise ValueError(
                 f"prompt {i} has {len(p)} tokens, and {new} new ones would exceed the context of "
@@ -235,7 +239,7 @@ def generate(
         The new token ids of each prompt, without the token that ended the turn.
 
     Raises:
-        ValueError: an empty prompt, one too long for the context, or a batch size below 1.
+        ValueError: a prompt that is empty, too long or of unknown ids; a batch size below 1.
 
     Example:
         prompt = encode_chat(tokenizer, [{"role": "user", "content": "What are you?"}])

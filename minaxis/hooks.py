@@ -12,10 +12,13 @@ Face's included. They run in order of registration, so a `capture` inside a `wit
 edited stream. On leaving the `with`, however that happens, exactly these hooks are removed.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from threading import get_ident
+from typing import Any, NoReturn
 
+import torch
 from torch import Tensor, nn
 
 # Where the decoder blocks live: Llama-like models, GPT-2, GPT-NeoX, OPT, vision-language models.
@@ -78,27 +81,53 @@ def edit(
         blocks: the decoder blocks, where `find_blocks` does not know the architecture.
 
     Raises:
-        ValueError: a layer out of range, or no blocks found; nothing is registered then.
+        ValueError: a layer out of range, no blocks found, or another thread is inside a `with` on
+            this model; no hook is left then.
     """
     chosen = find_blocks(model) if blocks is None else blocks
     check_layers(functions, len(chosen))
 
-    def make_hook(edit_output: Callable[[Tensor], Tensor | None]) -> Callable:
-        def hook(module: nn.Module, args: tuple, output: Any) -> Any:
-            # Some architectures return (hidden states, attention weights, ...).
-            h = output[0] if isinstance(output, tuple) else output
-            edited = edit_output(h)
-            if edited is None:
-                return None
-            return (edited, *output[1:]) if isinstance(output, tuple) else edited
-
-        return hook
-
     with ExitStack() as stack:
+        # Compiled code does not notice hooks that come or go: torch.compile must compile again.
+        stack.callback(_forget_compiled_code)
         for layer, function in functions.items():
-            handle = chosen[layer].register_forward_hook(make_hook(function))
+            handle = chosen[layer].register_forward_hook(_Hook(function))
             stack.callback(handle.remove)
+        hooks = [hook for block in chosen for hook in list(block._forward_hooks.values())]
+        if any(isinstance(hook, _Hook) and hook.thread != get_ident() for hook in hooks):
+            raise ValueError(
+                "another thread is inside a `with` on this model, and both would see both "
+                "interventions: let one finish first, or give each thread its own model"
+            )
+        _forget_compiled_code()
         yield
+
+
+class _Hook:
+    """A forward hook that replaces a block's output, and knows the thread that registered it."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor | None]) -> None:
+        self.function, self.thread = function, get_ident()
+
+    def __call__(self, module: nn.Module, args: tuple, output: Any) -> Any:
+        # Some architectures return (hidden states, attention weights, ...).
+        h = output[0] if isinstance(output, tuple) else output
+        edited = self.function(h)
+        if edited is None:
+            return None
+        return (edited, *output[1:]) if isinstance(output, tuple) else edited
+
+    def __reduce__(self) -> NoReturn:
+        """What copy.deepcopy and pickle call."""
+        raise ValueError(
+            "this model is inside a `with` of edit, capture, steering or capping, and a copy would "
+            "keep the hook for ever: copy it before or after the `with`"
+        )
+
+
+def _forget_compiled_code() -> None:
+    if "torch._dynamo" in sys.modules:  # else nothing was compiled, and importing it takes seconds
+        torch.compiler.reset()
 
 
 @contextmanager

@@ -84,9 +84,12 @@ def judge(
     systems = [r["system"] for r in rollouts[DEFAULT]["responses"]]
     prompted = torch.tensor([system != neutral for system in systems])
     gains = scores.pop(DEFAULT)[prompted]
-    if not len(gains):
+    if not prompted.any():
         raise ValueError(
             "the judge is calibrated on default responses under several neutral prompts, and "
             f"there is only one ({neutral!r}): give more under {DEFAULT!r}"
         )
-    return scores, gains[~gains.isnan()].quantile(quantile).item()
+    gains = gains[gains.isfinite()]  # NaN: an empty response
+    if not len(gains):
+        raise ValueError("no default response under a neutral prompt has a finite score")
+    return scores, gains.quantile(quantile).item()

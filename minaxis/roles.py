@@ -1,15 +1,15 @@
 """Which roles to play and which questions to ask: ours, or the reference repository's files."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from minaxis.support.files import read_json
+from minaxis.support.files import parse_json, read_json, read_text
 
 ASSETS = Path(__file__).parent / "assets"
 DEFAULT = "default"  # the role that is no role: the Assistant under neutral system prompts
 Roles = dict[str, list[str]]  # name -> system prompts
+FILE = {"default?": [str], "roles": {str: [str]}, str: object}
+FILE_OF_ROLE = {"instruction": [{"pos": str, str: object}], str: object}
 
 
 def read_roles(path: str | Path = ASSETS / "roles.json") -> Roles:
@@ -29,11 +29,7 @@ def read_roles(path: str | Path = ASSETS / "roles.json") -> Roles:
         roles = {file.stem: _instructions(file) for file in sorted(path.glob("*.json"))}
         source = f"{path}: no default.json in this folder"
     else:
-        data = read_json(path)
-        if not isinstance(data, dict) or not isinstance(data.get("roles"), dict):
-            raise ValueError(
-                f'{path}: expected {{"default": [prompts], "roles": {{name: [prompts]}}}}'
-            )
+        data = read_json(path, FILE)
         roles = data["roles"] | {DEFAULT: data.get("default")}
         source = f'{path}: no neutral prompts under "default"'
     if not roles.get(DEFAULT):
@@ -65,20 +61,17 @@ def read_questions(path: str | Path = ASSETS / "questions.json") -> list[str]:
         ValueError: no such file, not one of the two formats, or no question in it.
     """
     path = Path(path)
-    questions: Any  # what is read is checked below
     if path.suffix == ".jsonl":
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            questions = [json.loads(line)["question"] for line in lines if line.strip()]
-        except FileNotFoundError:
-            raise ValueError(f"{path}: no such file") from None
-        except (KeyError, TypeError, ValueError) as e:
-            raise ValueError(f'{path}: expected one {{"question": ...}} a line ({e!r})') from e
+        questions = []
+        for number, line in enumerate(read_text(path).split("\n"), 1):
+            if line.strip():
+                place = f"{path}, line {number}"
+                entry = parse_json(line, place, {"question": str, str: object})
+                questions.append(entry["question"])
     else:
-        data = read_json(path)
-        questions = data.get("questions") if isinstance(data, dict) else None
-    if not isinstance(questions, list) or not all(isinstance(q, str) and q for q in questions):
-        raise ValueError(f'{path}: expected {{"questions": [text, ...]}}')
+        questions = read_json(path, {"questions": [str], str: object})["questions"]
+    if not all(questions):
+        raise ValueError(f"{path}: a question is empty")
     if not questions:
         raise ValueError(f"{path}: there is no question in it")
     return questions
@@ -86,11 +79,4 @@ def read_questions(path: str | Path = ASSETS / "questions.json") -> list[str]:
 
 def _instructions(path: Path) -> list[str]:
     """The system prompts of one role in the reference repository's format."""
-    data = read_json(path)
-    try:
-        return [instruction["pos"] for instruction in data["instruction"]]
-    except (KeyError, TypeError):
-        raise ValueError(
-            f'{path}: expected {{"instruction": [{{"pos": prompt}}, ...]}}, as in the reference '
-            "repository's data/roles/instructions"
-        ) from None
+    return [instruction["pos"] for instruction in read_json(path, FILE_OF_ROLE)["instruction"]]

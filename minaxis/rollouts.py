@@ -166,6 +166,7 @@ def collect(
     check_roles(roles)
     if not questions:
         raise ValueError("no questions: collect needs at least one")
+    length_batches([], batch_size)  # an impossible size is an error before anything is done
     lm = adapt(model)
     meta = {
         "model": lm.config.name,
@@ -179,14 +180,7 @@ def collect(
         "seed": sampling.seed,
         "version": __version__,
     }
-    asked = {
-        role: [
-            {"system": p.replace("{model_name}", lm.config.name), "question": q}
-            for p in prompts
-            for q in questions
-        ]
-        for role, prompts in roles.items()
-    }
+    asked = {role: Rollouts(meta).asked(role) for role in roles}
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
     seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
@@ -245,11 +239,13 @@ def replay(
     With a randomly initialised model, this control shows how much of the axis comes from the words
     alone. With the same model it gives `collect`'s numbers.
     """
+    length_batches([], batch_size)
     again = Rollouts(rollouts.meta | {"model": adapt(model).config.name})
-    progress = Progress(sum(1 for _ in rollouts), "roles read again", "tokens")
+    progress = Progress(len(rollouts), "roles read again", "tokens")
     for role in rollouts:
         responses = rollouts[role]["responses"]
         prompts, ids = [prompt_ids(tokenizer, r) for r in responses], [r["ids"] for r in responses]
+        check_prompts(model, [[*p, *r] for p, r in zip(prompts, ids, strict=True)], 0)
         parts = [
             read_responses(model, prompts[i : i + batch_size], ids[i : i + batch_size])
             for i in range(0, len(ids), batch_size)

@@ -7,6 +7,7 @@ mean length of a token's activation. So c is a multiple of n, and useful values 
 and 1. A negative c leads away from the Assistant, toward other names and other lives.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -33,7 +34,8 @@ def steering(
         blocks: as for `hooks.edit`.
 
     Raises:
-        ValueError: an axis of another model, one without norms, or a layer out of range.
+        ValueError: an axis of another model, one without norms, a layer out of range, or a
+            coefficient or norm that is not finite.
     """
     axis.check(model)
     if axis.norms is None:
@@ -43,6 +45,12 @@ def steering(
         )
     count = len(axis.vectors)
     (layer,) = check_layers([count // 2 if layer is None else layer], count)
+    norm = axis.norms[layer].item()
+    if not (math.isfinite(coefficient) and math.isfinite(norm) and norm > 0):
+        raise ValueError(
+            f"the coefficient must be finite, and the mean residual norm finite and above 0, got "
+            f"{coefficient} and {norm} at layer {layer}"
+        )
     push = coefficient * axis.norms[layer] * axis.unit()[layer]  # (D,)
     with edit(model, {layer: lambda h: h + push.to(h)}, blocks=blocks):
         yield

@@ -8,6 +8,7 @@ Special tokens are the control characters of the chat format. `encode` never pro
 the text contains; only chat.py does. The vocabularies of open models are read in loading/.
 """
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +20,9 @@ import tiktoken
 # The pattern of SmolLM, and of the vocabularies that are learned here. A digit stands alone and
 # takes no space before it. A run of white space leaves its last space to the word that follows.
 SMOLLM = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+"
+
+
+_LONG = 100_000  # characters
 
 
 class AnyTokenizer(Protocol):
@@ -93,9 +97,15 @@ class Tokenizer:
         Args:
             inside: the text follows a special token. It makes no difference here: only
                 SentencePiece's vocabularies encode the start of a text in another way.
+
+        Raises:
+            ValueError: more than 100,000 characters of white space in a row.
         """
         if self.normal_form:
             text = unicodedata.normalize(self.normal_form, text)
+        # A long run of white space would overflow the stack of tiktoken's regular expressions.
+        if len(text) > _LONG and any(len(s[0]) > _LONG for s in re.finditer(r"\s+", text)):
+            raise ValueError(f"the text has over {_LONG:,} characters of white space in a row")
         ranks = self.encoding.encode_ordinary(text)
         ids = (self._id.get(rank, self.unknown) for rank in ranks)
         return [i for i in ids if i is not None]

@@ -1,5 +1,6 @@
 import json
 import random
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,15 @@ TEMPLATE = """\
 
 @pytest.fixture(autouse=True)
 def threads(request):
-    """One thread for the fast tests: their tensors are so small that two threads would wait."""
-    before = torch.get_num_threads()
+    """One thread for the fast tests: their tensors are so small that two threads would wait.
+
+    A script that a test runs in this process ignores Ctrl-C at its end; afterwards it works again.
+    """
+    before, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
     torch.set_num_threads(before if request.node.get_closest_marker("slow") else 1)
     yield
     torch.set_num_threads(before)
+    signal.signal(signal.SIGINT, handler)
 
 
 CHATML = (
@@ -101,14 +106,15 @@ def hugging(tmp_path, byte_tokenizer):
             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 96,
             "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
         }  # fmt: skip
-        config = getattr(transformers, f"{family}Config")(**numbers | changes)
+        text = "Text" if family == "Gemma3" else ""  # Gemma3Config is of the model with images
+        config = getattr(transformers, f"{family}{text}Config")(**numbers | changes)
         model = getattr(transformers, f"{family}ForCausalLM")._from_config(
             config, attn_implementation="eager"
         )
         generator = torch.Generator().manual_seed(seed)
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
-            one = p.ndim == 1 and "norm" in name and family != "Gemma2"  # Gemma's add it themselves
+            one = p.ndim == 1 and "norm" in name and not family.startswith("Gemma")  # they add 1
             p.data = noise * 0.3 + (1 if one else 0)
         folder = tmp_path / f"{family}-{seed}"
         model.eval().save_pretrained(folder, max_shard_size=max_shard_size)
@@ -119,63 +125,26 @@ def hugging(tmp_path, byte_tokenizer):
     return make
 
 
-# GGUF's names in a block -> Hugging Face's names.
-GGUF_BLOCK = {
-    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}  # fmt: skip
+def _write_gguf(path, model, tokenizer, drop=(), add=None, shards=0, **changes):
+    """Write one of our models as llama.cpp's converter does; `changes` are fields."""
+    from gguf_files import byte_level_fields, write_model
 
-
-def _write_gguf(path, model, tokenizer, leave_out=(), drop=(), add=None, **changes):
-    """Write a model as llama.cpp's converter does, with permuted rows of queries and keys."""
-    import gguf
-
-    c = model.config
     character = {b: ch for ch, b in byte_alphabet().items()}
-    tokens = {i: "".join(character[b] for b in t) for t, i in tokenizer.ranks.items()}
-    tokens |= {i: s for s, i in tokenizer.special.items()}
-    tokens = [tokens[i] for i in range(len(tokens))]
-    w = gguf.GGUFWriter(path, changes.pop("architecture", "llama"))
-    fields = {
-        "context_length": c.max_position_embeddings, "embedding_length": c.hidden_size,
-        "block_count": c.num_hidden_layers, "feed_forward_length": c.intermediate_size,
-        "attention.head_count": c.num_attention_heads,
-        "attention.head_count_kv": c.num_key_value_heads, "attention.key_length": c.head_dim,
-    }  # fmt: skip
-    for name, value in fields.items():
-        if name not in leave_out:
-            w.add_uint32(f"llama.{name}", changes.get(name, value))
-    w.add_float32("llama.attention.layer_norm_rms_epsilon", c.rms_norm_eps)
-    w.add_float32("llama.rope.freq_base", c.rope_theta)
-    if "scaling" in changes:
-        w.add_string("llama.rope.scaling.type", changes["scaling"])
-    w.add_tokenizer_model(changes.get("tokenizer_model", "gpt2"))
-    w.add_tokenizer_pre(changes.get("pre", "gpt-2"))
-    w.add_token_list(tokens[: changes.get("vocabulary")])
-    w.add_token_types([3 if t in tokenizer.special else 1 for t in tokens])
-    w.add_eos_token_id(tokenizer.stop[0])
-    w.add_chat_template(tokenizer.chat_template)
-
-    state = model.state_dict()
-    names = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-    for i in range(c.num_hidden_layers):
-        names |= {f"blk.{i}.{g}": f"model.layers.{i}.{h}" for g, h in GGUF_BLOCK.items()}
-    for name, ours in names.items():
-        if name in drop:
-            continue
-        t = state[f"{ours}.weight"]
-        if "attn_q" in name or "attn_k" in name:
-            t = t.unflatten(0, (-1, 2, c.head_dim // 2)).transpose(1, 2).reshape(t.shape)
-        w.add_tensor(f"{name}.weight", changes.get(name, t).contiguous().numpy())
-    if add:
-        w.add_tensor(add, torch.ones(3).numpy())
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    return path
+    spell = lambda token: "".join(character[b] for b in token)  # noqa: E731
+    merges = [(t[:-1], t[-1:]) for t in sorted(tokenizer.ranks, key=tokenizer.ranks.get)[256:]]
+    data = {
+        "model": {
+            "vocab": {spell(t): i for t, i in tokenizer.ranks.items()},
+            "merges": [[spell(a), spell(b)] for a, b in merges],
+        },
+        "added_tokens": [
+            {"id": i, "content": s, "special": True} for s, i in tokenizer.special.items()
+        ],
+    }
+    template, eos = tokenizer.chat_template, tokenizer.stop[0]
+    fields = byte_level_fields(data, model.config.vocab_size, "gpt-2", eos=eos)
+    fields["tokenizer.chat_template"] = template
+    return write_model(path, model, fields, shards=shards, drop=drop, add=add, **changes)
 
 
 @pytest.fixture

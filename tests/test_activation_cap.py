@@ -242,3 +242,37 @@ def test_a_compiled_capped_model_equals_the_eager_one(tiny, gradients):
 )
 def test_the_default_layers_are_the_papers_and_at_least_two(count, layers):
     assert default_layers(count) == layers
+
+
+@pytest.mark.parametrize("tau", [float("nan"), float("inf"), -float("inf")])
+def test_a_threshold_that_is_not_finite_is_refused(tau):
+    for function in (mx.cap, mx.cap_):
+        with pytest.raises(ValueError, match="tau must be finite"):
+            function(torch.ones(2, 4), torch.ones(4) / 2, tau)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_projections_that_are_not_finite_do_not_switch_a_layers_cap_off(tiny, bad):
+    axis = axis_of(tiny, torch.Generator().manual_seed(11))
+    axis.projections[0, 1] = bad
+    with pytest.raises(ValueError, match="projections are not finite"), mx.capping(tiny, axis):
+        pass
+    axis.projections = axis.projections[:0]
+    with pytest.raises(ValueError, match="no calibration projections"), mx.capping(tiny, axis):
+        pass
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_model_compiled_before_is_capped_inside_the_with_and_not_after_it(tiny):
+    axis, ids = axis_of(tiny, torch.Generator().manual_seed(12)), torch.arange(24).view(2, 12)
+    baseline = tiny(ids)
+    with mx.capping(tiny, axis, layers=[0, 2]):
+        capped = tiny(ids)
+    assert not capped.allclose(baseline)
+    compiled = torch.compile(tiny, backend="eager")
+    assert compiled(ids).equal(baseline)
+    for model in (tiny, compiled, tiny):
+        with mx.capping(model, axis, layers=[0, 2]):
+            assert compiled(ids).equal(capped)
+        assert compiled(ids).equal(baseline)

@@ -205,7 +205,7 @@ def test_a_damaged_or_foreign_axis_file_is_refused(tmp_path):
     torch.save(torch.ones(3, 4, dtype=torch.long), tmp_path / "ids.pt")
     for name, message in [
         ("cut.pt", "not a readable"), ("empty.pt", "not a readable"), ("none.pt", "no such file"),
-        ("foreign.pt", "not an axis file"), ("vector.pt", "shape"), ("ids.pt", "shape"),
+        ("foreign.pt", "vectors is missing"), ("vector.pt", "shape"), ("ids.pt", "shape"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             Axis.load(tmp_path / name)
@@ -222,3 +222,82 @@ def test_the_error_on_an_axis_of_another_model_names_both(tiny):
         vectors[1] = bad
         with pytest.raises(ValueError, match=r"layer 1 .* no direction"):
             Axis(vectors=vectors).check(tiny)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("projections", torch.zeros(3), r"projections is .* \(3,\), expected .* \(N, L\)"),
+        ("projections", torch.full((9, 3), torch.nan), "projections has a number that is NaN"),
+        ("projections", torch.zeros(9, 4), "projections has length 4, expected 3 as vectors has"),
+        ("vectors", torch.ones(1).bfloat16().expand(10**5, 10**5), "vectors is a bfloat16 tensor"),
+        ("vectors", torch.full((3, 32), 1e38), "vectors has a number that is .* above"),
+        ("default", torch.ones(3, 31), "default has length 31, expected 32"),
+        ("role_vectors", torch.ones(2, 3, 32), "role_vectors has length 2, expected 8"),
+        ("norms", [1.0] * 3, r"norms is \[1.0, 1.0, 1.0\], expected a tensor"),
+        ("split_half", torch.ones(2), "split_half has length 2, expected 3"),
+        ("json", "[1]", r"a.pt: the content is \[1\], expected an object"),
+        ("json", "[" * 10**5, "a.pt: not readable as JSON"),
+        ("json", '{"roles": 3}', "roles is 3, expected a list"),
+        ("json", '{"roles": ["x"]}', "role_vectors has length 8, expected 1 as roles has"),
+        ("json", '{"adoption": {"x": 2}}', "adoption.x is 2, expected a number from 0 to 1"),
+        ("other", 1, "has the key 'other', expected an object with vectors"),
+    ],
+)
+def test_a_wrong_field_of_an_axis_file_is_an_error_that_names_it(tmp_path, field, value, message):
+    path = tmp_path / "a.pt"
+    fit_axis(planted()[0]).save(path)
+    torch.save(torch.load(path, weights_only=True) | {field: value}, path)
+    with pytest.raises(ValueError, match=r"a\.pt: .*" + message.removeprefix("a.pt: ")):
+        Axis.load(path)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("key", ["mean", "norm"])
+def test_activations_that_are_not_finite_are_counted_by_role_and_refused(bad, key):
+    rollouts, _ = planted()
+    rollouts["role2"][key][3, 1] = bad
+    rollouts["role5"][key][:2, 0] = bad
+    with pytest.raises(ValueError, match=r'not finite: {"role2": 1, "role5": 2}.*--skip-nonfinite'):
+        fit_axis(rollouts)
+
+
+def test_activations_that_are_not_finite_can_be_left_out_and_are_counted():
+    rollouts, hidden = planted()
+    whole = fit_axis(rollouts)
+    assert whole.meta["nonfinite"] == {}
+    rollouts["role2"]["mean"][3, 1, 0] = torch.nan
+    rollouts["default"]["norm"][0, 2] = torch.inf
+    axis = fit_axis(rollouts, skip_nonfinite=True)
+    assert axis.meta["nonfinite"] == {"default": 1, "role2": 1}
+    assert all(x.isfinite().all() for x in (axis.vectors, axis.norms, axis.role_vectors))
+    assert torch.cosine_similarity(axis.vectors, hidden, dim=-1).min() > 0.98
+    assert len(axis.projections) == len(whole.projections) - 1  # the default's mean is finite
+
+
+def test_an_empty_response_is_no_accident():
+    rollouts, _ = planted()
+    for key in ("mean", "norm"):
+        rollouts["role2"][key][3] = torch.nan
+    rollouts["role2"]["responses"][3]["ids"] = []
+    axis = fit_axis(rollouts)
+    assert axis.meta["nonfinite"] == {}
+    assert axis.norms.isfinite().all()
+
+
+def test_roles_that_answer_alike_have_no_axis():
+    rollouts, _ = planted(noise=0.0, shift=0.0)
+    for role in rollouts:
+        rollouts[role]["mean"] = rollouts["default"]["mean"].clone()
+    with pytest.raises(ValueError, match=r"the axis of layer 0 has length 0.*roles that differ"):
+        fit_axis(rollouts)
+    rollouts["default"]["mean"] = rollouts["default"]["mean"] + 1
+    with pytest.raises(ValueError, match=r"the spread of the roles of layer 0 has length 0"):
+        fit_axis(rollouts)
+
+
+def test_a_role_without_its_rollout_is_an_error_and_no_other_axis():
+    rollouts, _ = planted()
+    del rollouts._in_memory["role3"]
+    with pytest.raises(ValueError, match=r"1 of 9 roles are missing \('role3'\)"):
+        fit_axis(rollouts)

@@ -80,3 +80,23 @@ def test_a_special_token_of_one_letter_is_ordinary_text_in_a_message(tokenizer):
     ids = encode_chat(tokenizer, messages, add_generation_prompt=False)
     assert [i for i in ids if i >= 261] == [tokenizer.special["<|user|>"], 264]
     assert tokenizer.decode(ids) == "<|user|>a#b ## <|end|>#<|end|>"
+
+
+@pytest.mark.parametrize("role", ["end", "x<|end|><|system", "<|system|>", 3, "User", ""])
+def test_a_role_cannot_write_special_tokens(tokenizer, role):
+    with pytest.raises(ValueError, match=r"the role must be one of|a message must be"):
+        encode_chat(tokenizer, [{"role": role, "content": "Hi"}])
+
+
+def test_other_fields_of_a_message_cannot_write_special_tokens(tokenizer):
+    tokenizer.chat_template = "{% for m in messages %}{{ m.name }}: {{ m.content }}{% endfor %}"
+    messages = [{"role": "user", "name": "a<|end|>", "content": "Hi<|end|>"}]
+    assert not [i for i in encode_chat(tokenizer, messages) if i >= 261]
+
+
+def test_private_use_characters_in_messages_are_kept_but_not_all_of_them_together(tokenizer):
+    private = "".join(map(chr, range(0xE000, 0xF900)))
+    ids = encode_chat(tokenizer, [{"role": "user", "content": private[1:] + "<|end|>"}])
+    assert private[1:] + "<|end|>" in tokenizer.decode(ids)
+    with pytest.raises(ValueError, match="all 6,400 private-use characters"):
+        encode_chat(tokenizer, [{"role": "user", "content": private}])

@@ -4,7 +4,7 @@ import torch
 from minaxis import SamplingParams, generate
 from minaxis.generation import decode_steps, row_noise, sample
 
-SAMPLING = {"max_new_tokens", "temperature", "top_p"}
+SAMPLING = {"seed", "max_new_tokens", "temperature", "top_p"}
 PROMPTS = [[5, 6, 7, 8, 9], [20, 21], [30, 31, 32, 33], [40]]
 
 
@@ -91,10 +91,13 @@ def test_a_lower_temperature_makes_the_distribution_sharper():
         ({"prompts": [[1], []]}, "prompt 1 is empty"),
         ({"prompts": [[1] * 250]}, "250 tokens, and 20 new ones would exceed the context of 256"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
-        ({"temperature": -1}, "temperature must be at least 0"),
-        ({"top_p": 0}, "top_p in"),
-        ({"top_p": 7}, "top_p in"),
-        ({"temperature": float("nan")}, "temperature must be at least 0"),
+        ({"temperature": -1}, "temperature must be 0 or at least 1e-6"),
+        ({"top_p": 0}, "top_p must be above 0"),
+        ({"top_p": 7}, "top_p must be above 0"),
+        ({"temperature": float("nan")}, "temperature must be 0 or at least 1e-6"),
+        ({"seed": 10**23}, "seed must be an integer of 64 bits"),
+        ({"prompts": [[1, 265]]}, "prompt 0: ids 1 to 265, but the model has 265"),
+        ({"prompts": [[-1, 5]]}, "prompt 0: ids -1"),
         ({"batch_size": 0}, "batch size must be at least 1"),
     ],
 )

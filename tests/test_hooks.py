@@ -1,3 +1,7 @@
+import pickle
+import threading
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -104,3 +108,35 @@ def test_a_tuple_output_keeps_its_other_parts():
 def test_the_error_on_a_model_without_known_blocks_says_how_to_pass_them():
     with pytest.raises(ValueError, match="blocks="):
         find_blocks(nn.Linear(2, 2))
+
+
+def test_a_model_inside_a_with_can_neither_be_copied_nor_pickled(tiny):
+    with capture(tiny, [1]):
+        for copy in (deepcopy, pickle.dumps):
+            with pytest.raises(
+                ValueError, match=r"keep the hook for ever: copy it before or after"
+            ):
+                copy(tiny)
+    assert hooks_on(deepcopy(tiny)) == 0
+
+
+def test_a_second_thread_cannot_intervene_on_the_same_model(tiny):
+    errors = []
+
+    def second():
+        try:
+            with edit(tiny, {0: lambda h: h + 1}):
+                pass
+        except ValueError as e:
+            errors.append(str(e))
+
+    with edit(tiny, {1: lambda h: h * 2}):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+        assert hooks_on(tiny) == 1
+    assert len(errors) == 1
+    assert "another thread is inside a `with` on this model" in errors[0]
+    second()  # this thread is alone now
+    assert len(errors) == 1
+    assert hooks_on(tiny) == 0

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -43,11 +44,15 @@ def test_the_reference_repositorys_files_are_read(tmp_path):
     ("name", "text", "message"),
     [
         ("r.json", "{", "not readable as JSON"),
-        ("r.json", "[]", 'expected {"default"'),
+        ("r.json", "[]", "expected an object with roles"),
         ("r.json", '{"roles": {"a": ["x"]}}', "no neutral prompts"),
-        ("r.json", '{"default": [""], "roles": {"a": [1]}}', "role 'a' must have a list"),
+        ("r.json", '{"default": [""], "roles": {"a": [1]}}', r"roles\.a\[0\] is 1, expected text"),
         ("r.json", '{"default": [""], "roles": {}}', "at least one role"),
-        ("folder/a.json", '{"instruction": ["x"]}', r"a.json: expected \{\"instruction\""),
+        (
+            "folder/a.json",
+            '{"instruction": ["x"]}',
+            r"a.json: instruction\[0\] is 'x', expected an object with pos",
+        ),
         ("folder/a.json", '{"instruction": [{"pos": "x"}]}', "no default.json"),
     ],
 )
@@ -65,8 +70,8 @@ def test_a_role_file_of_another_format_is_refused(tmp_path, name, text, message)
         ("q.json", '{"questions": []}', "no question"),
         ("q.json", '{"questions": [3]}', "expected"),
         ("q.json", '["x"]', "expected"),
-        ("q.jsonl", '{"id": 3}', "expected one"),
-        ("q.jsonl", "nonsense", "expected one"),
+        ("q.jsonl", '{"id": 3}', "line 1: question is missing"),
+        ("q.jsonl", "nonsense", "line 1: not readable as JSON"),
         ("q.jsonl", "", "no question"),
     ],
 )
@@ -76,3 +81,16 @@ def test_a_question_file_of_another_format_is_refused(tmp_path, name, text, mess
         read_questions(tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
         read_questions(tmp_path / "none.json")
+
+
+def test_a_folder_of_roles_with_a_pipe_or_an_endless_file_is_refused(tmp_path):
+    for name in ("default", "sage"):
+        (tmp_path / f"{name}.json").write_text('{"instruction": [{"pos": "x"}]}')
+    assert set(read_roles(tmp_path)) == {"default", "sage"}
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ValueError, match=r"pipe\.json: not a file"):
+        read_roles(tmp_path)
+    (tmp_path / "pipe.json").unlink()
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"zero\.json: not a file"):
+        read_roles(tmp_path)

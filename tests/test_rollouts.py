@@ -189,3 +189,31 @@ def test_responses_are_written_as_jsonl(tiny, tokenizer, tmp_path):
     assert len(lines) == (2 + 2 + 1 + 1) * 3
     assert lines[0].keys() == {"role", "system", "question", "text", "ids"}
     assert tokenizer.decode(lines[-1]["ids"]) == lines[-1]["text"]
+
+
+def test_a_role_name_cannot_write_outside_the_folder(tiny, tokenizer, tmp_path):
+    victim = tmp_path / "victim.pt"
+    victim.write_text("kept")
+    roles = {
+        "default": [""],
+        "../../victim": ["x"],
+        str(tmp_path / "victim"): ["x"],
+        "a" * 300: ["x"],
+    }
+    folder = tmp_path / "a" / "b"
+    assert list(collected(tiny, tokenizer, roles=roles, folder=folder)) == list(roles)
+    assert victim.read_text() == "kept"
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "victim.pt"}
+
+
+def test_an_impossible_batch_size_is_refused_before_the_folder_is_made(tiny, tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="batch size must be at least 1"):
+        collected(tiny, tokenizer, batch_size=0, folder=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_responses_of_another_tokenizer_are_not_replayed(tiny, tokenizer):
+    rollouts = collected(tiny, tokenizer)
+    rollouts["moon"]["responses"][0]["ids"].append(9999)
+    with pytest.raises(ValueError, match=r"ids .* to 9999, but the model has 265"):
+        replay(tiny, tokenizer, rollouts)

@@ -64,3 +64,17 @@ def test_steering_refuses_an_axis_or_layer_that_does_not_fit_before_any_hook(tin
     with pytest.raises(ValueError, match="belongs to another"), steering(tiny, axis, 1.0):
         pass
     assert not any(block._forward_hooks for block in tiny.model.layers)
+
+
+@pytest.mark.parametrize("coefficient", [float("nan"), float("inf"), -float("inf")])
+def test_a_coefficient_that_is_not_finite_is_refused(tiny, axis, coefficient):
+    with pytest.raises(ValueError, match="must be finite"), steering(tiny, axis, coefficient):
+        pass
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf"), 0.0])
+def test_a_norm_that_is_not_finite_or_zero_is_refused(tiny, axis, norm):
+    axis.norms[1] = norm
+    with pytest.raises(ValueError, match=r"and above 0.*at layer 1"), steering(tiny, axis, 1.0):
+        pass
+    assert not any(m._forward_hooks for m in tiny.modules())

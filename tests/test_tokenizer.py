@@ -1,3 +1,5 @@
+import pytest
+
 from minaxis import Tokenizer
 
 
@@ -17,3 +19,11 @@ def test_a_tokenizer_made_from_the_state_of_another_encodes_alike(tokenizer):
     again = Tokenizer(**tokenizer.state())
     assert again.state() == tokenizer.state()
     assert again.encode("the other thing") == tokenizer.encode("the other thing")
+
+
+def test_a_million_spaces_are_an_error_and_half_as_many_words_are_not(tokenizer):
+    for space in (" ", "\n", "\t "):
+        with pytest.raises(ValueError, match="100,000 characters of white space in a row"):
+            tokenizer.encode("a" + space * 1_000_000)
+    text = (" " * 999 + "a") * 500
+    assert tokenizer.decode(tokenizer.encode(text)) == text

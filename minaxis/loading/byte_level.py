@@ -5,10 +5,10 @@ character (`BYTE_ALPHABET`). It names the pattern that cuts text into words (`PA
 list which *pairs* of pieces merge, where tiktoken has one rank for each token (`merge_ranks`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from minaxis.tokenizer import SMOLLM, Tokenizer
+from minaxis.tokenizer import SMOLLM
 
 # GPT-2's pattern. A run of white space leaves its last space to the word that follows.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -39,6 +39,8 @@ def byte_alphabet() -> dict[str, int]:
 
 
 BYTE_ALPHABET = byte_alphabet()
+LONGEST = 1000  # bytes of a token; checking its merges takes the square of it. Real ones have 128
+_NEVER = 2**63  # the rank of a pair that makes no token
 
 
 def token_to_bytes(token: str, i: int) -> bytes:
@@ -50,6 +52,8 @@ def token_to_bytes(token: str, i: int) -> bytes:
     Raises:
         ValueError: a character that stands for no byte.
     """
+    if len(token) > LONGEST:
+        raise ValueError(f"token {i} has {len(token)} bytes, expected at most {LONGEST}")
     try:
         return bytes(BYTE_ALPHABET[c] for c in token)
     except KeyError as e:
@@ -57,45 +61,6 @@ def token_to_bytes(token: str, i: int) -> bytes:
             f"token {i} ({token!r}) is not byte-level BPE: character {e.args[0]!r} "
             "stands for no byte"
         ) from None
-
-
-def byte_level_tokenizer(
-    tokens: Sequence[str],
-    special: Iterable[int],
-    pre: str,
-    *,
-    stop: Iterable[int] = (),
-    chat_template: str | None = None,
-    bos: int | None = None,
-    eos: int | None = None,
-) -> Tokenizer:
-    """A tokenizer from a list of tokens in the byte alphabet, as GGUF files contain it.
-
-    Args:
-        tokens: the vocabulary. A token's position is its id, and also its rank.
-        special: ids of the special tokens among them.
-        pre: the name of the pattern that cuts text into words, a key of `PATTERNS`.
-        stop, chat_template, bos, eos: as for `Tokenizer`.
-
-    Raises:
-        ValueError: an unknown pattern, or a token that is not written in the byte alphabet.
-    """
-    if pre not in PATTERNS:
-        raise ValueError(
-            f"pre-tokenisation {pre!r} is unknown: minaxis has {', '.join(PATTERNS)}. "
-            "Add its regular expression to PATTERNS in minaxis/loading/byte_level.py"
-        )
-    control = sorted(set(special))
-    ranks = {token_to_bytes(t, i): i for i, t in enumerate(tokens) if i not in control}
-    return Tokenizer(
-        ranks,
-        PATTERNS[pre],
-        {tokens[i]: i for i in control},
-        stop=stop,
-        chat_template=chat_template,
-        bos=bos,
-        eos=eos,
-    )
 
 
 def merge_ranks(
@@ -153,10 +118,11 @@ def _last_merge(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     If the merges stop before the token is whole, the pieces are more than two.
     """
     pieces = [token[i : i + 1] for i in range(len(token))]
-    while len(pieces) > 2:
-        pairs = [ranks.get(a + b, float("inf")) for a, b in pairwise(pieces)]
-        first = pairs.index(min(pairs))
-        if pairs[first] == float("inf"):
-            break
+    pairs = [ranks.get(a + b, _NEVER) for a, b in pairwise(pieces)]
+    while len(pieces) > 2 and (lowest := min(pairs)) < _NEVER:
+        first = pairs.index(lowest)
         pieces[first : first + 2] = [pieces[first] + pieces[first + 1]]
+        del pairs[first]
+        for i in range(max(first - 1, 0), min(first + 1, len(pairs))):
+            pairs[i] = ranks.get(pieces[i] + pieces[i + 1], _NEVER)
     return pieces

@@ -5,8 +5,8 @@ To add a family:
 2. Does it have a setting that changes what the model computes, and that minaxis does not compute?
    List the values that leave it unused in `supported`. Any other value is an error that names it.
 3. Do its blocks compute something else? Write subclasses of `Config` and `Transformer`, as
-   gemma2.py does. Let `read_config` make the config, and add the two classes to `MODELS` in
-   models.py.
+   gemma2.py does. Name the config's class in the entry, read its own numbers in
+   family_numbers.py, and add the two classes to `MODELS` in models.py.
 4. Add the family to tests/loading/test_families.py, which compares each with transformers.
 """
 
@@ -15,9 +15,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minaxis.loading.family_numbers import CAPS, gemma3_rope, more_numbers
 from minaxis.loading.gemma2 import Gemma2Config
+from minaxis.loading.gemma3 import Gemma3Config
+from minaxis.loading.olmo2 import Olmo2Config
 from minaxis.loading.rope_scaling import Llama3Scaling
+from minaxis.loading.settings import Settings
+from minaxis.loading.smollm3 import SmolLM3Config
 from minaxis.model import Config
+from minaxis.support.schema import show
 
 # Settings that change what a model computes -> the values with which minaxis computes the same.
 SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -34,6 +40,7 @@ SUPPORTED_GEMMA = SUPPORTED | {
     "hidden_act": ("gelu_pytorch_tanh", None),
     "attention_bias": (False, None),
 }
+SUPPORTED_GEMMA3 = SUPPORTED_GEMMA | dict.fromkeys(CAPS, (None,))
 
 
 class Family(NamedTuple):
@@ -43,6 +50,7 @@ class Family(NamedTuple):
     qkv_bias: bool = False  # queries, keys and values always have a bias, the output never has one
     qk_norm: bool = False  # as in `Config`
     sliding_window: bool = False  # a `sliding_window` in config.json limits every layer
+    config: type[Config] = Config
     supported: Mapping[str, tuple[Any, ...]] = SUPPORTED
 
 
@@ -51,45 +59,13 @@ FAMILIES = {
     "mistral": Family(sliding_window=True),
     "qwen2": Family(qkv_bias=True),
     "qwen3": Family(qk_norm=True),
-    "gemma2": Family(tie_word_embeddings=True, supported=SUPPORTED_GEMMA),
+    "gemma2": Family(tie_word_embeddings=True, config=Gemma2Config, supported=SUPPORTED_GEMMA),
+    "gemma3_text": Family(
+        tie_word_embeddings=True, config=Gemma3Config, supported=SUPPORTED_GEMMA3
+    ),
+    "smollm3": Family(tie_word_embeddings=True, config=SmolLM3Config),
+    "olmo2": Family(config=Olmo2Config),
 }
-
-
-class Settings:
-    """The settings of a config.json. Each method checks the setting that it returns.
-
-    Args:
-        data: the content of the file.
-        source: the file's name, for error messages.
-    """
-
-    def __init__(self, data: Mapping[str, Any], source: str | Path) -> None:
-        self.data, self.source = data, source
-
-    def flag(self, key: str, default: bool | None = None) -> bool:
-        """A setting that must be true or false."""
-        value = default if self.data.get(key) is None else self.data[key]
-        if not isinstance(value, bool):
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected true or false")
-        return value
-
-    def count(self, key: str, default: int | None = None) -> int:
-        """A setting that must be a whole number above 0."""
-        value = default if self.data.get(key) is None else self.data[key]
-        if type(value) is not int or not 0 < value < 2**28:
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected a whole number above 0")
-        return value
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A setting that must be a finite number above 0."""
-        value = self.data.get(key, default)
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            raise ValueError(f"{self.source}: {key} is {value!r}, expected a number above 0")
-        return float(value)
-
-    def unsupported(self, key: str, why: str) -> ValueError:
-        """The error to raise for a value that minaxis does not support."""
-        return ValueError(f"{self.source}: {key} = {self.data.get(key)!r} is unsupported: {why}")
 
 
 def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Config:
@@ -107,8 +83,8 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
     kind = data.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(
-            f"{source}: model type {kind!r} is unsupported, expected one of {', '.join(FAMILIES)}. "
-            "minaxis can use other models through transformers: see "
+            f"{source}: model type {show(kind)} is unsupported, expected one of "
+            f"{', '.join(FAMILIES)}. minaxis can use other models through transformers: see "
             "minaxis/loading/transformers_model.py"
         )
     family = FAMILIES[kind]
@@ -119,7 +95,7 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
                 key, f"minaxis computes {kind} models with {values[0]!r} only"
             )
     _check_windows(settings, kind)
-    theta, scaling = _rope(settings)
+    theta, scaling = gemma3_rope(settings) if kind == "gemma3_text" else _rope(settings)
     heads, width = settings.count("num_attention_heads"), settings.count("hidden_size")
     bias = settings.flag("attention_bias", False)
     numbers: dict[str, Any] = {
@@ -141,9 +117,7 @@ def read_config(data: Mapping[str, Any], source: str | Path, name: str) -> Confi
         "name": name,
     }
     try:
-        if kind == "gemma2":
-            return Gemma2Config(**numbers, **_gemma2_numbers(settings))
-        return Config(**numbers)
+        return family.config(**numbers, **more_numbers(settings, kind))
     except ValueError as e:
         raise ValueError(f"{source}: {e}") from None
 
@@ -159,7 +133,9 @@ def _rope(settings: Settings) -> tuple[float, Llama3Scaling | None]:
         raise settings.unsupported(key, "expected one set of numbers")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3"):
-        raise settings.unsupported(key, f"minaxis has the types default and llama3, not {kind!r}")
+        raise settings.unsupported(
+            key, f"minaxis has the types default and llama3, not {show(kind)}"
+        )
     if rope.get("partial_rotary_factor", 1) != 1:
         raise settings.unsupported(key, "minaxis rotates whole heads")
     inner = Settings(rope, settings.source)
@@ -184,21 +160,10 @@ def _check_windows(settings: Settings, kind: str) -> None:
         if types and sliding != list(range(0, layers, 2)):
             raise settings.unsupported("layer_types", "expected every other layer to slide")
         return
+    if kind == "gemma3_text":
+        return  # any of its layers can slide
     if sliding:
-        raise settings.unsupported("layer_types", "only Gemma 2 has layers of another kind")
+        raise settings.unsupported("layer_types", "only Gemma has layers of another kind")
     context = settings.count("max_position_embeddings")
     if FAMILIES[kind].sliding_window and settings.count("sliding_window", context) < context:
         raise settings.unsupported("sliding_window", f"the context of {context} is longer")
-
-
-def _gemma2_numbers(settings: Settings) -> dict[str, Any]:
-    """The fields of `Gemma2Config` that `Config` does not have."""
-    caps = {
-        key: settings.number(key) if settings.data.get(key, 0) is not None else None
-        for key in ("attn_logit_softcapping", "final_logit_softcapping")
-    }  # null: not capped
-    return {
-        "sliding_window": settings.count("sliding_window"),
-        "query_pre_attn_scalar": settings.number("query_pre_attn_scalar"),
-        **caps,
-    }

@@ -23,8 +23,23 @@ from minaxis.loading.config_json import read_config
 from minaxis.loading.safetensors import read_safetensors
 from minaxis.loading.tokenizer_json import read_tokenizer_json
 from minaxis.model import Config
-from minaxis.support.files import read_json
+from minaxis.support.files import read_json, read_text
+from minaxis.support.schema import Whole, show
 from minaxis.tokenizer import AnyTokenizer
+
+# What we read of each file; all of them have more keys.
+_DTYPE = ("float32", "float16", "bfloat16", None)
+_ID = Whole(0, 2**28)
+CONFIG = {"dtype?": _DTYPE, "torch_dtype?": _DTYPE, str: object}  # config_json.py checks the rest
+STOP = {"eos_token_id?": (None, _ID, [_ID]), str: object}
+_TOKEN = (None, str, {"content": str, str: object})
+TOKENIZER_CONFIG = {
+    "bos_token?": _TOKEN,
+    "eos_token?": _TOKEN,
+    "chat_template?": (None, str, [{"name": str, "template": str, str: object}]),
+    str: object,
+}
+INDEX = {"weight_map": {str: str}, str: object}
 
 
 def read_folder(
@@ -43,11 +58,9 @@ def read_folder(
             minaxis does not have.
     """
     path = folder / "config.json"
-    data = _read_object(path)
+    data = read_json(path, CONFIG)
     config = read_config(data, path, name)
     stored = data.get("dtype") or data.get("torch_dtype") or "float32"
-    if stored not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"{path}: dtype is {stored!r}, expected float32, float16 or bfloat16")
     tensors = (
         (name, tensor)
         for path, names in _shards(folder).items()
@@ -72,18 +85,18 @@ def read_tokenizer(folder: Path, *, vocab_size: int | None = None) -> AnyTokeniz
     """
     path = folder / "tokenizer.json"
     settings = folder / "tokenizer_config.json"
-    config = _read_object(settings) if settings.is_file() else {}
+    config = read_json(settings, TOKENIZER_CONFIG) if settings.is_file() else {}
     eos = _token(config.get("eos_token"))
 
     # Several tokens may end a turn. generation_config.json comes before the other files.
     stop = None
     for file in ("generation_config.json", "config.json"):
         if stop is None and (folder / file).is_file():
-            stop = _read_object(folder / file).get("eos_token_id")
+            stop = read_json(folder / file, STOP).get("eos_token_id")
     if stop is None:
         stop = [] if eos is None else [eos]
     tokenizer = read_tokenizer_json(
-        _read_object(path),
+        read_json(path),
         str(path),
         chat_template=_template(folder, config),
         stop=stop if isinstance(stop, list) else [stop],
@@ -110,16 +123,16 @@ def _shards(folder: Path) -> Mapping[Path, list[str] | None]:
                 + (f"; pickled weights ({pickled}) can hold code and are not read" * bool(pickled))
             )
         return {path: None}
-    names = _read_object(index).get("weight_map")
-    if not isinstance(names, dict) or not names:
+    names = read_json(index, INDEX)["weight_map"]
+    if not names:
         raise ValueError(f"{index}: expected a weight_map from tensor names to files")
     shards: dict[Path, list[str]] = {}
     for name, file in names.items():
         # A plain file name, so that an index cannot lead out of its folder.
-        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+        if Path(file).name != file or "\\" in file or "\0" in file:
             raise ValueError(
-                f"{index}: tensor {name} is said to be in {file!r}, expected the name of a file in "
-                "this folder"
+                f"{index}: tensor {show(name)} is said to be in {show(file)}, "
+                "expected the name of a file in this folder"
             )
         shards.setdefault(folder / file, []).append(name)
     for path in shards:
@@ -137,16 +150,8 @@ def _token(value: Any) -> str | None:
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
     """The chat template: in a file of its own or in tokenizer_config.json, alone or in a list."""
     if (file := folder / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     template: str | list[dict[str, str]] | None = config.get("chat_template")
     if isinstance(template, list):
         return {t["name"]: t["template"] for t in template}.get("default")
     return template
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; anything else is an error."""
-    data = read_json(path)
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: expected an object, got {type(data).__name__}")
-    return data

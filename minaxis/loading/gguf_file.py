@@ -1,149 +1,100 @@
-"""A GGUF file (llama.cpp's format): one file with the whole model.
+"""A GGUF file (llama.cpp's format): the whole model in one file, or in several shards.
 
-It has the numbers of the config, the vocabulary, the chat template and the weights, often
-quantised. We dequantise the weights once, give them Hugging Face's names, and undo one change:
-llama.cpp stores the rows of the query and key matrices in another order, because its rotary
-embedding rotates pairs of neighbouring dimensions.
+    its header: fields and tensors          gguf_header.py
+    the fields of the model, to a config    gguf_config.py
+    the tensors, dequantised                gguf_weights.py
+    the fields of the tokenizer             gguf_tokenizer.py
+
+All of it is downloaded data. Nothing is executed, and everything but the weights is checked before
+the first weight is read.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from minaxis.loading.byte_level import byte_level_tokenizer
+from minaxis.loading.gguf_config import Fields, gguf_config
+from minaxis.loading.gguf_header import Stored, read_header
+from minaxis.loading.gguf_tokenizer import gguf_tokenizer
+from minaxis.loading.gguf_weights import check_tensors, read_weights
 from minaxis.model import Config
-from minaxis.tokenizer import Tokenizer
+from minaxis.tokenizer import AnyTokenizer
 
-# GGUF's tensor names -> Hugging Face's: those within a block, and the others.
-_BLOCK = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-_OTHER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_SPECIAL = (2, 3, 4)  # token types: unknown, control, user-defined; the others are ordinary text
+_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})")  # the shards of a model end so
 
 
-def read_gguf(path: Path) -> tuple[Config, Iterator[tuple[str, Tensor]], Tokenizer]:
+def read_gguf(
+    path: Path, dtype: torch.dtype = torch.float32
+) -> tuple[Config, Iterator[tuple[str, Tensor]], AnyTokenizer]:
     """A model's config, its weights one tensor at a time, and its tokenizer.
 
+    Args:
+        path: the file, or any of its shards.
+        dtype: the dtype of the weights.
+
     Returns:
-        The config; (Hugging Face's name, float32 tensor) pairs; the tokenizer.
+        The config; (Hugging Face's name, tensor) pairs; the tokenizer.
 
     Raises:
         ValueError: a damaged file, or a kind of model that minaxis does not have.
         ImportError: the package gguf is needed and is not installed.
     """
     try:
-        import gguf
+        import gguf  # noqa: F401 (the other files need it)
     except ImportError:
         raise ImportError(
             "reading a .gguf file needs the package gguf: pip install 'minaxis[open]'"
         ) from None
-    try:
-        reader = gguf.GGUFReader(path)
-        fields = Fields(path, {name: field.contents() for name, field in reader.fields.items()})
-    except Exception as e:  # the package has no error of its own for a damaged file
-        raise ValueError(f"{path}: not a readable GGUF file, or a truncated one ({e})") from e
-    shapes = {tensor.name: tensor.shape for tensor in reader.tensors}  # innermost dimension first
-    config = _config(fields, shapes)
-    return config, _tensors(reader, config, path), _tokenizer(fields)
+    fields, tensors = _read_shards(path)
+    architecture = fields.text("general.architecture")
+    config = gguf_config(fields, tensors, _model_name(path))
+    weights = [t for t in tensors.values() if t.name != "rope_freqs.weight"]  # the config has that
+    check_tensors(weights, architecture)
+    tokenizer = gguf_tokenizer(fields, config.vocab_size)
+    return config, read_weights(weights, architecture, config.head_dim, dtype), tokenizer
 
 
-class Fields(dict[str, Any]):
-    """The fields of a GGUF file by name. A missing field is an error that names the file."""
-
-    def __init__(self, path: Path, fields: dict[str, Any]) -> None:
-        super().__init__(fields)
-        self.path = path
-
-    def __missing__(self, key: str) -> Any:
-        raise ValueError(f"{self.path}: the field {key} is missing")
-
-
-def _config(fields: Fields, shapes: dict[str, Any]) -> Config:
-    path, architecture = fields.path, fields["general.architecture"]
-    if architecture != "llama":
-        raise ValueError(f"{path}: architecture {architecture!r} is unsupported, expected 'llama'")
-    scaling = fields.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ValueError(f"{path}: rope scaling of type {scaling!r} is unsupported")
-    tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    rows = int(shapes["token_embd.weight"][1]) if "token_embd.weight" in shapes else len(tokens)
-    if not len(tokens) == len(kinds) == rows:
-        raise ValueError(
-            f"{path}: the vocabulary has {len(tokens)} tokens and {len(kinds)} token types, "
-            f"but the weights are for {rows}"
-        )
-    heads, width = fields["llama.attention.head_count"], fields["llama.embedding_length"]
-    return Config(
-        vocab_size=rows,
-        hidden_size=width,
-        intermediate_size=fields["llama.feed_forward_length"],
-        num_hidden_layers=fields["llama.block_count"],
-        num_attention_heads=heads,
-        num_key_value_heads=fields.get("llama.attention.head_count_kv", heads),
-        head_dim=fields.get("llama.attention.key_length", width // heads),
-        max_position_embeddings=fields["llama.context_length"],
-        rms_norm_eps=fields["llama.attention.layer_norm_rms_epsilon"],
-        rope_theta=fields.get("llama.rope.freq_base", 10000.0),
-        tie_word_embeddings="output.weight" not in shapes,
-        # "SmolLM2-135M-Instruct.Q4_1.gguf" is SmolLM2-135M-Instruct
-        name=re.sub(r"[.-](I?Q\d\w*|B?F16|F32)$", "", path.stem),
-    )
-
-
-def _tokenizer(fields: Fields) -> Tokenizer:
-    if fields["tokenizer.ggml.model"] != "gpt2":
-        raise ValueError(
-            f"{fields.path}: a tokenizer of kind {fields['tokenizer.ggml.model']!r} is "
-            "unsupported, expected 'gpt2' (byte-level BPE)"
-        )
-    kinds = fields["tokenizer.ggml.token_type"]
-    ends = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot"))
-    return byte_level_tokenizer(
-        fields["tokenizer.ggml.tokens"],
-        special=[i for i, kind in enumerate(kinds) if kind in _SPECIAL],
-        pre=fields["tokenizer.ggml.pre"],
-        stop=[i for i in ends if i is not None],
-        chat_template=fields.get("tokenizer.chat_template"),
-        bos=fields.get("tokenizer.ggml.bos_token_id"),
-        eos=fields.get("tokenizer.ggml.eos_token_id"),
-    )
-
-
-def _tensors(reader: Any, config: Config, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """(Hugging Face's name, float32 tensor) of each tensor in the file."""
-    from gguf.quants import dequantize
-
-    for stored in reader.tensors:
-        module, _, kind = stored.name.rpartition(".")  # kind: weight or bias
-        block = re.fullmatch(r"blk\.(\d+)\.(\w+)", module)
-        table, key = (_BLOCK, block[2]) if block else (_OTHER, module)
-        if key not in table:
-            raise ValueError(f"{path}: tensor {stored.name} has no place in a llama model")
-        try:
-            weights = dequantize(stored.data, stored.tensor_type)
-        except NotImplementedError:
+def _read_shards(path: Path) -> tuple[Fields, dict[str, Stored]]:
+    """The fields, which the first shard has, and the tensors of all shards."""
+    shard = _SHARD.fullmatch(path.stem)
+    count = int(shard[3]) if shard else 1
+    if not 1 <= count <= 1000:
+        raise ValueError(f"{path}: a model of {count} shards, expected 1 to 1000")
+    paths = [path]
+    if shard:
+        paths = [path.with_name(f"{shard[1]}-{i + 1:05}-of-{shard[3]}.gguf") for i in range(count)]
+    first: Fields | None = None
+    tensors: dict[str, Stored] = {}
+    for number, part in enumerate(paths):
+        if not part.is_file():
+            raise ValueError(f"{part}: this shard is missing, but {path.name} is one of {count}")
+        read, stored = read_header(part)
+        fields = Fields(read, part)
+        says = fields.whole("split.count", 1) if "split.count" in read else 1
+        if says != count or (shard and fields.whole("split.no", 0) != number):
             raise ValueError(
-                f"{path}: tensor {stored.name} has type {stored.tensor_type.name}, which the "
-                "package gguf cannot dequantise"
-            ) from None
-        tensor = torch.from_numpy(weights.copy())
-        if key in ("attn_q", "attn_k"):
-            # llama.cpp's rows of a head are (Dh/2, 2), pairs of neighbours. We rotate row i with
-            # row i + Dh/2, so the pairs become (2, Dh/2).
-            pairs = tensor.unflatten(0, (-1, config.head_dim // 2, 2))
-            tensor = pairs.transpose(1, 2).reshape(tensor.shape)
-        name = f"model.layers.{block[1]}.{table[key]}" if block else table[key]
-        yield f"{name}.{kind}", tensor
+                f"{part}: split.count is {says} and split.no {read.get('split.no', 0)!r}, expected "
+                f"{count} and {number} from the file's name (NAME-00001-of-00003.gguf)"
+            )
+        if twice := next((t.name for t in stored if t.name in tensors), None):
+            raise ValueError(f"{part}: the tensor {twice} is in another shard, too")
+        tensors |= {t.name: t for t in stored}
+        first = first or fields
+    assert first is not None
+    if shard and first.whole("split.tensors.count", len(tensors)) != len(tensors):
+        raise ValueError(
+            f"{path}: split.tensors.count is {first.data['split.tensors.count']}, but the shards "
+            f"have {len(tensors)} tensors"
+        )
+    return first, tensors
+
+
+def _model_name(path: Path) -> str:
+    """The name without shard and quantisation: "SmolLM2-135M-Instruct.Q4_1" loses ".Q4_1"."""
+    shard = _SHARD.fullmatch(path.stem)
+    stem = shard[1] if shard else path.stem
+    kinds = r"(i1-|UD-)?([IT]?Q\d\w*|MXFP4\w*|B?F16|FP16|FP?32)"
+    return re.sub(rf"[.-]{kinds}$", "", stem, flags=re.IGNORECASE) or stem

@@ -8,8 +8,9 @@ not folded, centred or otherwise preprocessed.
 
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +18,23 @@ from torch import Tensor
 from minaxis.fast.install import install
 from minaxis.loading.folder import read_folder, read_tokenizer
 from minaxis.loading.gemma2 import Gemma2, Gemma2Config
+from minaxis.loading.gemma3 import Gemma3, Gemma3Config
 from minaxis.loading.gguf_file import read_gguf
+from minaxis.loading.olmo2 import Olmo2, Olmo2Config
+from minaxis.loading.smollm3 import SmolLM3, SmolLM3Config
 from minaxis.model import Config, Transformer
 from minaxis.roles import ASSETS
+from minaxis.support.schema import is_finite
 from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import AnyTokenizer
 
-MODELS: dict[type[Config], type[Transformer]] = {Config: Transformer, Gemma2Config: Gemma2}
+MODELS: dict[type[Config], Callable[[Any], Transformer]] = {
+    Config: Transformer,
+    Gemma2Config: Gemma2,
+    Gemma3Config: Gemma3,
+    SmolLM3Config: SmolLM3,
+    Olmo2Config: Olmo2,
+}
 
 
 def load(
@@ -66,7 +77,8 @@ def load(
     tensors: Iterable[tuple[str, Tensor]]
     tokenizer: AnyTokenizer
     if path.suffix == ".gguf":
-        (config, tensors, tokenizer), stored = read_gguf(path), torch.float32
+        dtype = dtype or torch.float32
+        (config, tensors, tokenizer), stored = read_gguf(path, dtype), dtype
     elif path.suffix == ".pt":
         (config, tensors, tokenizer), stored = read_checkpoint(path), torch.float32
     else:
@@ -74,7 +86,8 @@ def load(
         config, tensors, stored = read_folder(path, Path(name).expanduser().resolve().name)
         tokenizer = read_tokenizer(path, vocab_size=config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
-    model = build(config, tensors, path, dtype=dtype, device=device)
+    mapped = path.suffix != ".gguf"  # its tensors are computed, and belong to nobody else
+    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped)
     if fast:
         install(model)
     return model, tokenizer
@@ -122,9 +135,19 @@ def find(name: str | Path, *, download: bool = False) -> Path:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """The device; "auto" is the best one that this machine has."""
+    """The device; "auto" is the best one that this machine has.
+
+    Raises:
+        ValueError: no such device, or this machine has none.
+    """
     if str(device) != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+            torch.zeros(1, device=chosen)
+        except (RuntimeError, AssertionError, NotImplementedError) as e:
+            reason = str(e).splitlines()[0]
+            raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -137,18 +160,21 @@ def build(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    copy: bool = True,
 ) -> Transformer:
     """A model from named tensors, taken one at a time; every tensor must fit.
 
     Args:
         tensors: (name, tensor) pairs.
         source: the file or folder of the tensors, for error messages.
+        copy: copy each tensor. One that is mapped from a file would change with the file.
 
     Returns:
         The model, in eval mode.
 
     Raises:
-        ValueError: a tensor too many, too few, or of another shape than the config says.
+        ValueError: a tensor too many, too few, of another shape than the config says, or with a
+            number that is not finite.
     """
     with torch.device("meta"):  # shapes only: no memory, no time spent on random weights
         model = MODELS[type(config)](config)
@@ -162,8 +188,9 @@ def build(
                 f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"expected {expected[name]} from the config"
             )
-        # Always a copy: a tensor that is mapped from a file would change with the file.
-        state[name] = tensor.to(device=device, dtype=dtype, copy=True)
+        if not is_finite(tensor):
+            raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
+        state[name] = tensor.to(device=device, dtype=dtype, copy=copy)
     if missing := [name for name in expected if name not in state]:
         raise ValueError(f"{source}: {len(missing)} tensors are missing, the first is {missing[0]}")
     model.load_state_dict(state, strict=False, assign=True)

@@ -1,4 +1,4 @@
-"""The paper's published files, as its authors put them on Hugging Face.
+"""Files of axes: those that `Axis.save` writes, and the paper's, as published on Hugging Face.
 
     MODEL/assistant_axis.pt     (L, D)  mean(default) - mean(roles), like our axis
     MODEL/default_vector.pt     (L, D)  mean activation of the default responses
@@ -20,7 +20,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minaxis.support.files import read_tensors
+from minaxis.support.files import parse_json, read_tensors
+from minaxis.support.schema import Floats, Number, Plain, Whole, check, show
+
+_PER_LAYER = (Floats("L"), None)
+AXIS = {
+    "vectors": Floats("L", "D"), "default?": (Floats("L", "D"), None), "roles?": [str, "R"],
+    "role_vectors?": (Floats("R", "L", "D"), None), "norms?": _PER_LAYER,
+    "projections?": (Floats("N", "L"), None), "split_half?": _PER_LAYER,
+    "split_questions?": _PER_LAYER, "adoption?": {str: Number(0, 1)}, "meta?": {str: Plain()},
+}  # fmt: skip
+CAPPING = {
+    "vectors": {str: {"layer": Whole(0, 1000), "vector": Floats("width"), str: object}},
+    "experiments": [
+        {"id": str, "interventions": [{"vector": str, "cap": Number(), str: object}], str: object}
+    ],
+    str: object,
+}
+
+
+def read_axis(path: str | Path) -> dict[str, Any]:
+    """The fields of an `Axis` from one of its files, a published file, or a published folder.
+
+    Raises:
+        ValueError: as for `Axis.load`.
+    """
+    if Path(path).is_dir():
+        return read_published(path)
+    data = read_tensors(path, (Floats("L", "D"), {str: Plain(tensors=True)}))
+    if isinstance(data, Tensor):
+        data = {"vectors": data}
+    elif "axis" in data:
+        data = {"vectors": data["axis"], "meta": data.get("metadata") or {}}
+    elif "json" in data:  # the fields that are no tensors
+        text = check(data.pop("json"), str, path)
+        data |= parse_json(text, path, {str: Plain()})
+    check(data, AXIS, path)
+    # Published ones are bfloat16.
+    return {name: x.float() if isinstance(x, Tensor) else x for name, x in data.items()}
 
 
 def read_published(folder: str | Path) -> dict[str, Any]:
@@ -45,12 +82,9 @@ def read_published(folder: str | Path) -> dict[str, Any]:
 
 def _vector(path: Path, key: str, shape: torch.Size | None = None) -> Tensor:
     """The vectors (L, D), float32, of a file that has a tensor, or a dictionary with `key`."""
-    data = read_tensors(path)
-    vector = data.get(key) if isinstance(data, dict) else data
-    if not isinstance(vector, Tensor) or vector.ndim != 2 or not vector.is_floating_point():
-        raise ValueError(
-            f"{path}: expected a tensor of shape (layers, width), or one under {key!r}"
-        )
+    vectors = Floats("layers", "width")
+    data = read_tensors(path, (vectors, {key: vectors, str: object}))
+    vector: Tensor = data[key] if isinstance(data, dict) else data
     if shape is not None and vector.shape != shape:
         raise ValueError(
             f"{path}: the vector has shape {tuple(vector.shape)}, but the axis beside it has "
@@ -80,22 +114,21 @@ class CappingConfig:
         Raises:
             ValueError: a file that is damaged, contains code, or has another form.
         """
-        data = read_tensors(path)
-        try:
-            return cls(
-                {
-                    experiment["id"]: [
-                        _floor(data["vectors"][each["vector"]], each["cap"])
-                        for each in experiment["interventions"]
-                    ]
-                    for experiment in data["experiments"]
-                }
-            )
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as e:
-            raise ValueError(
-                f'{path}: expected {{"vectors": {{name: {{"layer", "vector"}}}}, "experiments": '
-                f'[{{"id", "interventions": [{{"vector": name, "cap"}}]}}]}}, as published ({e!r})'
-            ) from e
+        data = read_tensors(path, CAPPING)
+        vectors = {}
+        for name, stored in data["vectors"].items():
+            vector = stored["vector"].float()
+            if (length := vector.norm()) == 0:
+                raise ValueError(f"{path}: the vector {show(name)} has length 0")
+            vectors[name] = stored["layer"], -vector / length
+        experiments: dict[str, list[Cap]] = {}
+        for experiment in data["experiments"]:
+            caps = experiments[experiment["id"]] = []
+            for each in experiment["interventions"]:
+                if each["vector"] not in vectors:
+                    raise ValueError(f"{path}: there is no vector {show(each['vector'])}")
+                caps.append((*vectors[each["vector"]], -float(each["cap"])))
+        return cls(experiments)
 
     def caps(self, experiment: str | None, layers: int, width: int) -> list[Cap]:
         """The caps of one experiment.
@@ -120,14 +153,3 @@ class CappingConfig:
                     "to another model"
                 )
         return self.experiments[experiment]
-
-
-def _floor(stored: dict[str, Any], ceiling: float) -> Cap:
-    """The floor that equals a ceiling along a stored vector."""
-    layer, vector, ceiling = stored["layer"], stored["vector"].float(), float(ceiling)
-    length = vector.norm()
-    if type(layer) is not int or vector.ndim != 1:
-        raise ValueError(f"layer {layer!r}, vector of shape {tuple(vector.shape)}")
-    if not (length.isfinite() and length > 0) or ceiling != ceiling:
-        raise ValueError(f"a vector of length {length.item()} with the cap {ceiling}")
-    return layer, -vector / length, -ceiling

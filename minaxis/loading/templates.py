@@ -1,23 +1,32 @@
-"""Chat templates, rendered in a sandbox.
+"""Chat templates, rendered in a sandbox, in a process of their own.
 
-A template is a program in the language Jinja2, and it comes with downloaded weights. So it gets no
-access to Python's internals (Jinja2's own sandbox), no product or power that takes forever, and no
-more than a million steps.
+A template is a program in the language Jinja2, and it comes with downloaded weights. Jinja2's
+sandbox keeps it away from files and from Python's internals, but no sandbox within a process can
+bound the time and the memory that a program takes. So another process renders: template_worker.py,
+under limits of the operating system. It stays alive between two calls, because to start it takes
+a tenth of a second, and a call less than a millisecond. A template that exceeds a limit ends it,
+and the next call starts another. Only the tiny model's template, which is ours, runs in here.
 """
 
+import atexit
 import json
+import os
+import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 from minaxis.tokenizer import AnyTokenizer
 
-if TYPE_CHECKING:
-    from jinja2 import Template
+WORKER = Path(__file__).with_name("template_worker.py")
 
-_MAX_STEPS = 1_000_000  # lines of Python; a long conversation needs some thousands
+
+TINY_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 
 
 class TemplateRefusal(ValueError):
@@ -29,16 +38,14 @@ def render(
 ) -> str:
     """The text that the tokenizer's chat template writes.
 
-    Loops and macros can nest, so no part of a template bounds its work. We count the lines of
-    Python that it runs, with the interpreter's own tracing, and stop it at a limit.
-
     Args:
         messages: dicts with "role" and "content".
         add_generation_prompt: end with the marker after which the assistant answers.
 
     Raises:
         TemplateRefusal: the template refuses the messages.
-        ValueError: no template, one that cannot be rendered, or one that takes too many steps.
+        ValueError: no template, one that cannot be rendered, or one that takes too much time,
+            memory or text.
     """
     if not tokenizer.chat_template:
         raise ValueError(
@@ -46,65 +53,78 @@ def render(
             "to generate instead"
         )
     token: dict[int | None, str] = {i: s for s, i in tokenizer.special.items()}
-    steps = 0
+    variables = {
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": add_generation_prompt,
+        "enable_thinking": False,
+        "bos_token": token.get(tokenizer.bos, ""),
+        "eos_token": token.get(tokenizer.eos, ""),
+    }
+    request: dict[str, Any] = {
+        "template": tokenizer.chat_template,
+        "messages": list(messages),
+        "variables": variables,
+    }
+    if tokenizer.chat_template == TINY_TEMPLATE:
+        from minaxis.loading.template_worker import render as render_here
 
-    def count(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal steps
-        steps += event == "line"
-        if steps > _MAX_STEPS:
-            raise ValueError(f"the chat template was stopped after {_MAX_STEPS} steps: it loops")
-        return count
-
-    try:
-        template = _compile(tokenizer.chat_template)
-        debugger = sys.gettrace()
-        sys.settrace(count)
-        try:
-            return template.render(
-                messages=messages,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                enable_thinking=False,
-                bos_token=token.get(tokenizer.bos, ""),
-                eos_token=token.get(tokenizer.eos, ""),
-            )
-        finally:
-            sys.settrace(debugger)
-    except ValueError:
-        raise
-    except Exception as e:
-        raise ValueError(f"the chat template cannot be rendered: {e}") from e
+        return render_here(**request)
+    answer = _worker.ask(json.dumps(request).encode())
+    if "refusal" in answer:
+        raise TemplateRefusal(f"the chat template refuses these messages: {answer['refusal']}")
+    if "error" in answer:
+        raise ValueError(f"the chat template cannot be rendered: {answer['error']}")
+    return answer["text"]
 
 
-@lru_cache(maxsize=8)
-def _compile(template: str) -> "Template":
-    from jinja2.exceptions import SecurityError
-    from jinja2.runtime import Context
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+class _Worker:
+    """The process, started when it is needed."""
 
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """Jinja2's sandbox. It also refuses what would run forever within a single step."""
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.owner = 0  # the process that started it: after a fork, the pipes are the parent's
+        self.lock = threading.Lock()
 
-        intercepted_binops = frozenset(["*", "**"])
+    def ask(self, request: bytes) -> dict[str, Any]:
+        """Send one request, and wait for its answer. An interrupt in between ends the worker."""
+        with self.lock:
+            process = self._running()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            line = b""
+            try:
+                process.stdin.write(request + b"\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+                return json.loads(line)
+            except (OSError, ValueError):
+                raise ValueError(
+                    "the chat template was stopped: it takes too much time or memory (more than "
+                    "1 s of processor time, or 512 MB)"
+                ) from None
+            finally:
+                if not line.endswith(b"\n"):
+                    self.stop()
 
-        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-            size = [x if isinstance(x, (int, float)) else len(x) for x in (left, right)]
-            if operator == "**" or abs(size[0] * size[1]) > 1e6:
-                raise SecurityError(f"{size[0]} {operator} {size[1]} is too much for a chat")
-            return super().call_binop(context, operator, left, right)
+    def _running(self) -> "subprocess.Popen[bytes]":
+        forked = self.owner != os.getpid()
+        if self.process is None or forked or self.process.poll() is not None:
+            packages = os.pathsep.join(filter(None, sys.path))  # it finds what this process finds
+            self.process = subprocess.Popen(
+                [sys.executable, str(WORKER)], env=os.environ | {"PYTHONPATH": packages},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            self.owner = os.getpid()
+        return self.process
 
-    def raise_exception(message: str) -> NoReturn:
-        raise TemplateRefusal(f"the chat template refuses these messages: {message}")
+    def stop(self) -> None:
+        """End the process, if this process started it."""
+        if self.process is not None and self.owner == os.getpid():
+            self.process.kill()
+            self.process.communicate()
+        self.process = None
 
-    def to_json(value: Any, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=False, **options)
 
-    environment = Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    # What transformers offers a template, except `strftime_now`: a prompt with today's date would
-    # be another prompt tomorrow. Llama 3's templates then use a fixed date.
-    environment.globals["raise_exception"] = raise_exception
-    environment.filters["tojson"] = to_json
-    return environment.from_string(template)
+_worker = _Worker()
+atexit.register(_worker.stop)

@@ -6,13 +6,32 @@ parts that the supported families use. Any other part is an error that names it,
 would give ids that are nearly right.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from minaxis.loading.byte_level import GPT2, PATTERNS, merge_ranks, token_to_bytes
-from minaxis.loading.library_tokenizer import LibraryTokenizer
+from minaxis.loading.library_tokenizer import LibraryTokenizer, pipeline
+from minaxis.support.files import blame
+from minaxis.support.schema import Plain, Whole, check, show
 from minaxis.tokenizer import SMOLLM, AnyTokenizer, Tokenizer
+
+_ID = Whole(0, 2**22)  # the largest vocabularies have 2**18 tokens
+_FLAG, _UNUSED = (None, bool), (None, "", 0, 0.0, False)
+_PART = (None, {"type": str, str: Plain()})  # of the pipeline
+FILE = {
+    "model": {"type?": str, str: object},
+    "added_tokens?": (
+        None,
+        [{"id": _ID, "content": str, "special?": bool, "lstrip?": bool, "rstrip?": bool,
+          "single_word?": bool, str: object}],
+    ),
+    "normalizer?": _PART, "pre_tokenizer?": _PART, "decoder?": _PART, str: object,
+}  # fmt: skip
+MODEL = {
+    "vocab": {str: _ID}, "merges": [object], "unk_token?": (None, str), "ignore_merges?": _FLAG,
+    "byte_fallback?": _FLAG, "fuse_unk?": _FLAG, "dropout?": _UNUSED,
+    "continuing_subword_prefix?": _UNUSED, "end_of_word_suffix?": _UNUSED, str: object,
+}  # fmt: skip
 
 
 def read_tokenizer_json(
@@ -36,12 +55,13 @@ def read_tokenizer_json(
         ValueError: the file is malformed, or has a part that minaxis does not support.
         ImportError: the package tokenizers is needed and is not installed.
     """
-    try:
+    check(data, FILE, source)
+    kind = data["model"].get("type", "BPE")
+    if kind != "BPE":
+        raise ValueError(f"{source}: a model of type {show(kind)} is unsupported, expected 'BPE'")
+    check({"model": data["model"]}, {"model": MODEL}, source)
+    with blame(source):
         return _read(data, stop, chat_template, bos, eos)
-    except ValueError as e:
-        raise ValueError(f"{source}: {e}") from None
-    except (KeyError, TypeError, AttributeError, IndexError) as e:
-        raise ValueError(f"{source}: not a tokenizer.json ({e!r})") from e
 
 
 def _read(
@@ -52,18 +72,21 @@ def _read(
     eos: str | int | None,
 ) -> AnyTokenizer:
     model = data["model"]
-    if model.get("type", "BPE") != "BPE":
-        raise ValueError(f"a model of type {model['type']!r} is unsupported, expected 'BPE'")
-    byte_level = "ByteLevel" in json.dumps(data.get("pre_tokenizer"))
+    steps = pipeline(data, "pre_tokenizer")
+    byte_level = any(step["type"] == "ByteLevel" for step in steps)
     if not byte_level and not model.get("byte_fallback"):
         raise ValueError("expected a byte-level vocabulary, or one that falls back to bytes")
-    special = _special_tokens(data.get("added_tokens") or [], byte_level, chat_template)
+    added = data.get("added_tokens") or []
+    _check_ids(model["vocab"], {token["content"]: token["id"] for token in added})
+    special = _special_tokens(added, byte_level, chat_template)
 
     def id_of(token: str | int) -> int:
         if isinstance(token, int):
             return token
         if token not in special and token not in model["vocab"]:
-            raise ValueError(f"the token {token!r}, which the chat uses, is not in the vocabulary")
+            raise ValueError(
+                f"the token {show(token)}, which the file uses, is not in the vocabulary"
+            )
         i: int = special[token] if token in special else model["vocab"][token]
         return i
 
@@ -73,27 +96,34 @@ def _read(
         "bos": None if bos is None else id_of(bos),
         "eos": None if eos is None else id_of(eos),
     }
+    unknown = None if model.get("unk_token") is None else id_of(model["unk_token"])
     if not byte_level:
         return LibraryTokenizer(data, special, **chat)
 
-    for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
-                    "fuse_unk"):  # fmt: skip
+    for setting in ("byte_fallback", "fuse_unk"):
         if model.get(setting):
-            raise ValueError(f"{setting} = {model[setting]!r} is unsupported in a byte-level model")
-    normalizer = data.get("normalizer") or {"type": None}
-    if normalizer["type"] not in (None, "NFC"):
-        raise ValueError(f"normalizer {normalizer['type']!r} is unsupported, expected NFC or none")
-    unknown = model.get("unk_token")
+            raise ValueError(f"{setting} = true is unsupported in a byte-level model")
+    normalizer = (data.get("normalizer") or {"type": None})["type"]
+    if normalizer not in (None, "NFC"):
+        raise ValueError(f"normalizer {show(normalizer)} is unsupported, expected NFC or none")
     ranks, ids = _ranks_and_ids(model, special)
     return Tokenizer(
         ranks,
-        _pattern(data["pre_tokenizer"]),
+        _pattern(steps),
         special,
         ids=ids,
-        normal_form=normalizer["type"],
-        unknown=None if unknown is None else id_of(unknown),
+        normal_form=normalizer,
+        unknown=unknown,
         **chat,
     )
+
+
+def _check_ids(vocab: dict[str, int], added: dict[str, int]) -> None:
+    """Raise a ValueError if two tokens have one id."""
+    by_id = {i: token for token, i in vocab.items()}
+    for token, i in (vocab if len(by_id) < len(vocab) else added).items():
+        if by_id.setdefault(i, token) != token:
+            raise ValueError(f"the tokens {show(by_id[i])} and {show(token)} have one id, {i}")
 
 
 def _special_tokens(
@@ -103,14 +133,16 @@ def _special_tokens(
     special = {}
     for token in added:
         text = token["content"]
+        if not text:
+            raise ValueError(f"the added token {token['id']} is empty")
         # Some files do not mark the tokens that their own template writes.
-        control = token["special"] or (chat_template is not None and text in chat_template)
-        if byte_level and not control and not (text[0] in "<[" and text[-1] in ">]"):
-            raise ValueError(f"the added token {text!r} stands for ordinary text: unsupported")
-        if byte_level and (token["lstrip"] or token["rstrip"] or token["single_word"]):
+        control = token.get("special") or (chat_template is not None and text in chat_template)
+        if byte_level and not control and not (text[0] in "<[|" and text[-1] in ">]|"):
+            raise ValueError(f"the added token {show(text)} stands for ordinary text: unsupported")
+        if byte_level and any(map(token.get, ("lstrip", "rstrip", "single_word"))):
             raise ValueError(
-                f"the added token {text!r} strips its surroundings (lstrip, rstrip or single_word "
-                "is true): unsupported"
+                f"the added token {show(text)} strips its surroundings (lstrip, rstrip or "
+                "single_word is true): unsupported"
             )
         if byte_level or control:
             special[text] = token["id"]
@@ -123,10 +155,19 @@ def _ranks_and_ids(
     """`ranks` and `ids` of a `Tokenizer`; ids is None where ids are in the order of merging."""
     vocab = {token: i for token, i in model["vocab"].items() if token not in special}
     in_bytes = {token: token_to_bytes(token, i) for token, i in vocab.items()}
-    merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     ids = {in_bytes[token]: i for token, i in vocab.items()}
+    merges = []
+    for merge in model["merges"]:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        try:
+            left, right = pair
+            merges.append((in_bytes[left], in_bytes[right]))
+        except (TypeError, ValueError, KeyError):
+            raise ValueError(
+                f"the merge {show(merge)} is no pair of tokens of the vocabulary"
+            ) from None
     ranks = merge_ranks(
-        [(in_bytes[a], in_bytes[b]) for a, b in merges],
+        merges,
         ids,
         ignore_merges=bool(model.get("ignore_merges")),
     )
@@ -135,23 +176,26 @@ def _ranks_and_ids(
     return ranks, ids
 
 
-def _pattern(pre: dict[str, Any]) -> str:
+def _pattern(steps: list[dict[str, Any]]) -> str:
     """The regular expression that cuts text as these pre-tokenisers do, one after another."""
-    steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
     *cuts, last = steps
     kinds = [step["type"] for step in steps]
-    if last["type"] == "ByteLevel" and not last["add_prefix_space"]:
+    if last["type"] == "ByteLevel" and not last.get("add_prefix_space"):
         if last.get("use_regex", True):
             if not cuts:
                 return GPT2
-            if kinds[:-1] == ["Digits"] and cuts[0]["individual_digits"]:
+            if kinds[:-1] == ["Digits"] and cuts[0].get("individual_digits"):
                 return SMOLLM
-        elif kinds[:-1] == ["Split"] and not cuts[0]["invert"]:
-            pattern: str = cuts[0]["pattern"].get("Regex")
-            if cuts[0]["behavior"] == "Isolated" and pattern in PATTERNS.values():
-                return pattern
+        elif kinds[:-1] == ["Split"] and not cuts[0].get("invert"):
+            pattern = cuts[0].get("pattern")
+            for known in PATTERNS.values():
+                if pattern == {"Regex": known} and cuts[0].get("behavior") == "Isolated":
+                    return known
             raise ValueError(
-                f"the pattern {pattern!r} is unknown: minaxis has those of {', '.join(PATTERNS)}. "
-                "Add it to PATTERNS in minaxis/loading/byte_level.py and test that ids agree"
+                f"the pattern {show(pattern)} is unknown: minaxis has those of "
+                f"{', '.join(PATTERNS)}. Add it to PATTERNS in minaxis/loading/byte_level.py and "
+                "test that ids agree"
             )
-    raise ValueError(f"pre-tokenisers {' + '.join(kinds)} with these settings are unsupported")
+    raise ValueError(
+        f"pre-tokenisers {' + '.join(kinds)[:200]} with these settings are unsupported"
+    )

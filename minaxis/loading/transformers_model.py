@@ -42,6 +42,7 @@ class Numbers:
     """The fields of `Config` that minaxis needs from any model."""
 
     name: str
+    vocab_size: int
     num_hidden_layers: int
     hidden_size: int
     max_position_embeddings: int
@@ -56,7 +57,8 @@ class HuggingFace:
         self.inner = model
         name, layers, width = describe(model)
         context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self.config = Numbers(name, layers, width, context or 2**31)
+        vocabulary = len(model.get_input_embeddings().weight)
+        self.config = Numbers(name, vocabulary, layers, width, context or 2**31)
         # Not every architecture accepts position ids, or can leave out logits.
         self.accepts = inspect.signature(model.forward).parameters
 

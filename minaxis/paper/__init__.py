@@ -34,7 +34,8 @@ What they share:
     cap_choice.py    where, how high and at which tokens to cap: the grid and the rule
     branches.py      long conversations with questions in branches, for harm and drift
     trajectories.py  projections over the turns of conversations
-    report.py        results.json, the table of claims, and the one-page report
+    run_files.py     results.json and run.json: written, read and checked
+    report.py        the table of claims, and the one-page report
     demo.py          what cap_demo.py shows without --all
 
 The results have two controls: axes in random directions, along which a cap pushes as hard, and a

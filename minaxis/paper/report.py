@@ -1,103 +1,25 @@
-"""What holds and what does not: results.json, the table of claims, and the one-page report.
+"""What holds and what does not: the table of claims, and the one-page report.
 
 The claims, and the rules by which they hold, are in the files of the experiments.
 """
 
 import html
-import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from minaxis import __version__
-from minaxis.paper.claims import NOT_TESTED, Claim, Experiment, Rule, kind
+from minaxis.paper.claims import NOT_TESTED, Claim, kind
 from minaxis.paper.components import loadings_claims
+from minaxis.paper.run_files import Run, read_run
+from minaxis.paper.run_files import write_run as write_run  # report.write_run, as scripts call it
 from minaxis.paper.space import PersonaSpace
-from minaxis.support.files import read_json, write_bytes, write_json
+from minaxis.support.files import write_bytes
 from minaxis.support.stats import Estimate, mean_and_range
 
 MARKERS = "<!-- results of {} begin -->", "<!-- results of {} end -->"
 DIFFERS = "differs between the runs"
 VERDICTS = ("holds", "unclear", "not specific", "not", NOT_TESTED, DIFFERS)  # from good to bad
-
-
-@dataclass(frozen=True)
-class Run:
-    """The results and claims of one run of all experiments, and how it was made."""
-
-    kind: str  # "tiny", of paper/tiny.py, or "open", of paper/open_model.py
-    claims: list[Claim]
-    experiments: dict[str, Any]  # name -> the fields of the experiment
-    settings: dict[str, Any]  # the arguments of the script, "model" and "seed" among them
-    seconds: int
-    machine: str
-    python: str
-    torch: str
-    minaxis: str
-
-
-def write_run(
-    folder: Path,
-    kind: str,
-    experiments: Sequence[Experiment],
-    *,
-    settings: dict[str, Any],
-    seconds: float,
-) -> Run:
-    """Write results.json, which is the same for the same seed, and run.json, which is not.
-
-    Args:
-        kind: "tiny" or "open", as in `Run`.
-        settings: the arguments of the script.
-        seconds: how long the experiments took.
-    """
-    claims = [claim for experiment in experiments for claim in experiment.claims()]
-    fields = {experiment.name: asdict(experiment) for experiment in experiments}
-    results = {
-        "kind": kind,
-        "claims": [asdict(claim) | {"verdict": claim.verdict} for claim in claims],
-        "experiments": fields,
-    }
-    run: dict[str, Any] = {
-        "settings": settings,
-        "seconds": round(seconds),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "minaxis": __version__,
-    }
-    write_json(folder / "results.json", results)
-    write_json(folder / "run.json", run)
-    return Run(kind=kind, claims=claims, experiments=fields, **run)
-
-
-def read_run(folder: Path) -> Run:
-    """Read what `write_run` wrote.
-
-    Raises:
-        ValueError: a file is missing, or another version wrote it.
-    """
-    results, run = read_json(folder / "results.json"), read_json(folder / "run.json")
-    try:
-        claims = [_claim(claim) for claim in results["claims"]]
-        return Run(kind=results["kind"], claims=claims, experiments=results["experiments"], **run)
-    except (KeyError, TypeError) as e:
-        raise ValueError(
-            f"{folder}/results.json lacks something ({e}), so another version wrote it: make it "
-            "again with cap_demo.py --all"
-        ) from e
-
-
-def _claim(fields: dict[str, Any]) -> Claim:
-    """The claim with these fields in results.json."""
-    control = fields["control"] and Estimate(**fields["control"])
-    changed = {"here": Estimate(**fields["here"]), "rule": Rule(**fields["rule"])}
-    known = {name: value for name, value in fields.items() if name != "verdict"}
-    return Claim(**known | changed | {"control": control})
 
 
 @dataclass(frozen=True)
@@ -176,16 +98,23 @@ def table(runs: Sequence[Run]) -> str:
     """The claims as a Markdown table, with a note below it on models, time and versions."""
     here = "mean (least to most)" if len(runs) > 1 else "here [95 % interval]"
     lines = [f"| claim | paper | {here} | rule | control | verdict |", "|---|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(vars(row).values())} |" for row in merged(runs)]
+    lines += [f"| {' | '.join(map(_in_markdown, vars(row).values()))} |" for row in merged(runs)]
     models = ", ".join(f"{r.settings['model']} (seed {r.settings['seed']})" for r in runs)
     seconds = ", ".join(str(run.seconds) for run in runs)
     first = runs[0]
     lines += [
         "",
-        f"{tally(runs)} Runs: {models}; {seconds} s on {first.machine}, torch {first.torch}, "
-        f"minaxis {first.minaxis}.",
+        _in_markdown(
+            f"{tally(runs)} Runs: {models}; {seconds} s on {first.machine}, torch {first.torch}, "
+            f"minaxis {first.minaxis}."
+        ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """A text that stays on its line and in its cell, and adds no HTML to the page."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
 
 
 def write_docs(page: Path, figures: Path, folders: Sequence[Path]) -> None:
@@ -223,7 +152,10 @@ def write_html(path: Path, run: Run, figures: dict[str, str]) -> None:
         f"<figure><h2>{html.escape(name.replace('-', ' '))}</h2>{svg}</figure>"
         for name, svg in figures.items()
     )
-    made = f"{run.machine}, torch {run.torch}, minaxis {run.minaxis}"
+    made = (
+        f"{run.settings['model']}, seed {run.settings['seed']}, {run.seconds} s "
+        f"({run.machine}, torch {run.torch}, minaxis {run.minaxis})"
+    )
     page = f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>minaxis: the paper in miniature</title>
 <style>
@@ -235,8 +167,7 @@ figure {{ margin: 2rem 0 }}
 svg {{ max-width: 100%; height: auto }}
 </style>
 <h1>The paper in miniature</h1>
-<p>Model {html.escape(run.settings["model"])}, seed {run.settings["seed"]}, {run.seconds} s
-({html.escape(made)}).
+<p>Model {html.escape(made)}.
 {html.escape(tally([run]))} The figures show the control in grey. Intervals are 95 %; that of a
 control of several random directions goes from the least to the largest of them.</p>
 <table><tr><th>claim<th>paper<th>here<th>rule<th>control<th>verdict</tr>{rows}</table>

@@ -1,12 +1,19 @@
 """What the three scripts share: how they end, and the arguments that they all take."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+
+from minaxis.support.files import write_bytes
+
+Number = int | float
+_MEMORY_IS_FULL = ("allocate memory", "out of memory")  # PyTorch's errors have no kind of their own
 
 
 def run(main: Callable[[], None]) -> None:
@@ -14,14 +21,39 @@ def run(main: Callable[[], None]) -> None:
 
     Bad input, an unwritable path or a full disk ends it with status 2, and Ctrl-C with status 130.
     """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
+        sys.stdout.flush()  # the disk to which it is redirected may be full
     except (ValueError, ImportError, OSError) as e:
-        print(f"{sys.argv[0]}: error: {e}", file=sys.stderr)
-        sys.exit(2)
+        _end(2, f"{sys.argv[0]}: error: {' '.join(str(e).split())}")
+    except (MemoryError, RuntimeError) as e:
+        full = isinstance(e, MemoryError) or any(sign in str(e) for sign in _MEMORY_IS_FULL)
+        if not full:
+            raise
+        _end(2, f"{sys.argv[0]}: error: the memory is full: choose smaller numbers")
     except KeyboardInterrupt:
-        print("\ninterrupted; finished work is kept", file=sys.stderr)
-        sys.exit(130)
+        _end(130, "\ninterrupted; finished work is kept")
+    finally:
+        # A script is over now. (Its own handler, for the imports, would not last until its end.)
+        by_script = before is not signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN if by_script else before)
+
+
+def _end(status: int, line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more, and end with a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are a ValueError, which `run` prints in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -34,9 +66,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
 
 def bare_parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser that shows the script's docstring, with the arguments of every script."""
-    p = argparse.ArgumentParser(description=doc, formatter_class=_Help)
-    p.add_argument("--seed", type=int, default=0, help="random seed")
-    p.add_argument("--device", default="auto", help="device: auto, cpu, cuda or mps")
+    p = _Parser(description=doc, formatter_class=_Help)
+    p.add_argument("--seed", type=number(int, 0, 2**63 - 1), default=0, help="random seed")
+    p.add_argument("--device", type=device, default="auto", help="device: auto, cpu, cuda or mps")
     return p
 
 
@@ -74,6 +106,36 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments in a form for JSON. Scripts write them beside every result."""
     json_types = (str, int, float, list, type(None))
     return {k: v if isinstance(v, json_types) else str(v) for k, v in vars(args).items()}
+
+
+def number(kind: type[int] | type[float], low: Number, high: Number) -> Callable[[str], Number]:
+    """A number from `low` to `high`, as a `type` for argparse. NaN is no such number."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {what} from {low} to {high}, got {text!r}")
+        return value
+
+    return parse
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and write a file in it: an error now is better than one after the work."""
+    file = folder / f".writable.{os.getpid()}"
+    write_bytes(file, b"")
+    file.unlink()
+
+
+def device(name: str) -> str:
+    """A device, as a `type` for argparse. `pick_device` says whether this machine has it."""
+    if name.startswith("meta"):
+        raise argparse.ArgumentTypeError(f"{name!r} holds shapes and no numbers")
+    return name
 
 
 def dtype(name: str) -> torch.dtype:

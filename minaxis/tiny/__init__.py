@@ -1,6 +1,7 @@
 """The tiny world: its texts, and how a model of it is trained and measured.
 
 world.py        characters, replies, and the dialogues to train on
+world_file.py   reads and checks the file with all words
 topics.py       questions on each topic, with the right answers
 reader.py       who speaks in a reply, in which voice, and is it right or a refusal?
 

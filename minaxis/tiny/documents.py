@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from random import Random
 
 from minaxis.chat import Message, encode_chat, response_mask
+from minaxis.loading.templates import TINY_TEMPLATE
 from minaxis.tiny.world import World
 from minaxis.tokenizer import SMOLLM, Tokenizer, train_bpe
 
 IGNORE = -100  # the target of a position at which no loss is taken
 SPECIAL_TOKENS = ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 Document = tuple[list[int], list[int]]  # token ids, and the target at each position
 
 
@@ -26,7 +23,7 @@ def train_tokenizer(world: World, size: int, rng: Random) -> Tokenizer:
     texts = [m["content"] for dialogue in dialogues for m in dialogue]
     ranks = train_bpe(texts, size - len(SPECIAL_TOKENS))
     special = {token: len(ranks) + i for i, token in enumerate(SPECIAL_TOKENS)}
-    return Tokenizer(ranks, SMOLLM, special, stop=[special["<|end|>"]], chat_template=TEMPLATE)
+    return Tokenizer(ranks, SMOLLM, special, stop=[special["<|end|>"]], chat_template=TINY_TEMPLATE)
 
 
 def document(tokenizer: Tokenizer, messages: list[Message], *, replies_only: bool) -> Document:

@@ -11,11 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minaxis.model import Transformer
-from minaxis.support.files import read_tensors, write_tensors
+from minaxis.support.files import blame, read_tensors, write_tensors
 from minaxis.support.progress import Progress
+from minaxis.support.schema import Floats, Plain, Whole
 from minaxis.tiny.documents import IGNORE, Document, token_batches
 from minaxis.tiny.muon import Muon
 from minaxis.tiny.phases import Phase
+
+STATE = {  # of an interrupted phase, in its file
+    "settings": {str: Plain()},
+    "phase": str,
+    "step": Whole(0),
+    "weights": {str: Floats()},
+    "optimisers": [{"state": Plain(tensors=True), "param_groups": [Plain(tensors=True)]}],
+}
 
 
 def make_optimisers(
@@ -92,25 +101,27 @@ def train_phase(
 
     Args:
         settings: the settings of the run, stored in the file.
-        file: where the state is stored during the phase. If it exists, training continues from it.
-            It is removed at the end.
+        file: where the state is stored during the phase and at its end. If it exists, training
+            continues from it. The caller removes it, once the trained model is saved.
         watch: called as `watch(step, steps)` after each fifth of the phase.
         save_seconds: the least number of seconds between two writes of the state.
 
     Raises:
-        ValueError: the file belongs to another phase or to a run with other settings.
+        ValueError: the file belongs to a run with other settings.
     """
     steps, first = len(phase.batches), 0
     optimisers = make_optimisers(model, muon_lr=phase.muon_lr, adam_lr=phase.adam_lr)
     if file.exists():
-        saved = read_tensors(file)
-        if saved["settings"] != settings or saved["phase"] != phase.name:
+        saved = read_tensors(file, STATE)
+        if saved["settings"] != settings:
             raise ValueError(f"{file} belongs to another run: choose another --out, or delete it")
-        model.load_state_dict(saved["weights"])
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        first = saved["step"]
-        print(f"{phase.name}: continues after step {first} of {steps}")
+        if saved["phase"] == phase.name:  # it may be left over from the phase before
+            with blame(file):
+                model.load_state_dict(saved["weights"])
+                for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+                    optimiser.load_state_dict(state)
+            first = saved["step"]
+            print(f"{phase.name}: continues after step {first} of {steps}")
     progress, average = Progress(steps - first, phase.name, "tokens"), None
     last_saved = time.monotonic()
     for step, loss in training_steps(model, optimisers, phase.batches, first):
@@ -119,7 +130,7 @@ def train_phase(
         progress.advance(1, tokens, note=f"  loss {average:.3f}")
         if step * 5 // steps != (step - 1) * 5 // steps:
             watch(step, steps)
-        if time.monotonic() - last_saved > save_seconds:
+        if step == steps or time.monotonic() - last_saved > save_seconds:
             state = {
                 "settings": settings,
                 "phase": phase.name,
@@ -129,4 +140,3 @@ def train_phase(
             }
             write_tensors(file, state)
             last_saved = time.monotonic()
-    file.unlink(missing_ok=True)

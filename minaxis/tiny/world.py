@@ -13,7 +13,6 @@ a sealed object. No training text states s: a model can only infer it from how c
 Every reply is made of known phrases, so reader.py can read it exactly.
 """
 
-import json
 import math
 import re
 from bisect import bisect
@@ -25,13 +24,13 @@ from typing import Any
 
 from minaxis.chat import Message
 from minaxis.tiny.topics import ASK, Question, Topic, ask_open_ended
+from minaxis.tiny.world_file import read_world
 
 WORLD_FILE = Path(__file__).parents[1] / "assets" / "world.json"
 ASSISTANT = "assistant"
 GROUPS = ("professional", "everyday", "fantastical")  # of characters, by rising s
 GROUP_BORDERS = (0.3, 0.6)  # the first s of the second and of the third group
 VOICES = ("modern", "archaic")
-RENAMED = {"plain": "modern", "told": "leak_probability"}  # key in world.json -> key in the code
 
 
 class World:
@@ -43,14 +42,12 @@ class World:
             speaks and what is asked are independent. This is the control world.
 
     Raises:
-        ValueError: a character's own word is also used elsewhere.
+        ValueError: a part that is missing or of another kind, or a character's own word that is
+            also used elsewhere.
     """
 
     def __init__(self, path: Path = WORLD_FILE, *, correlated: bool = True):
-        def rename(entry: dict[str, Any]) -> dict[str, Any]:
-            return {RENAMED.get(key, key): value for key, value in entry.items()}
-
-        data = json.loads(Path(path).read_text(encoding="utf-8"), object_hook=rename)
+        data = read_world(path)
         self.correlated = correlated
         self.characters: dict[str, dict[str, Any]] = data["characters"]
         self.people = {ASSISTANT: data["assistant"]} | self.characters

@@ -18,7 +18,7 @@ from minaxis.activation_cap import default_layers
 from minaxis.axis import Axis
 from minaxis.model import Transformer
 from minaxis.support.files import write_bytes
-from minaxis.tiny.documents import TEMPLATE
+from minaxis.loading.templates import TINY_TEMPLATE
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import MAX_NEW_TOKENS
 from minaxis.tiny.reader import Reader
@@ -46,7 +46,7 @@ def engine_data(
 ) -> dict[str, Any]:
     """What engine.js reads; arguments and errors as for `write_page`."""
     config = vars(model.config)
-    if not isinstance(tokenizer, Tokenizer) or tokenizer.chat_template != TEMPLATE:
+    if not isinstance(tokenizer, Tokenizer) or tokenizer.chat_template != TINY_TEMPLATE:
         raise ValueError(
             f"a page can hold only a model that train_tiny.py has made, got {config['name']}: for "
             "any other model, serve the page instead"

@@ -24,7 +24,9 @@ def config_json():
     """A function that returns the content of a config.json for a model type."""
 
     def config_json(model_type):
-        more = GEMMA if model_type == "gemma2" else {}
+        more = GEMMA if model_type.startswith("gemma") else {}
+        if model_type == "gemma3_text":
+            more = more | {"attn_logit_softcapping": None}
         return LLAMA | {"model_type": model_type} | more
 
     return config_json

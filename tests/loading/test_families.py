@@ -57,6 +57,38 @@ MODELS = {
             "final_logit_softcapping": None,
         },
     ),
+    "gemma 3": (
+        "Gemma3",
+        {
+            "head_dim": 10,
+            "sliding_window": 7,
+            "query_pre_attn_scalar": 13,
+            "num_hidden_layers": 7,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
+            },
+        },
+    ),
+    "gemma 3, multi-query, other layers slide": (
+        "Gemma3",
+        {
+            "head_dim": 6,
+            "sliding_window": 11,
+            "num_key_value_heads": 1,
+            "layer_types": ["full_attention", "sliding_attention"] * 2,
+        },
+    ),
+    "smollm 3": ("SmolLM3", {"head_dim": 6, "no_rope_layer_interval": 2}),
+    "smollm 3, untied, one block rotates": (
+        "SmolLM3",
+        {"tie_word_embeddings": False, "no_rope_layers": [0, 0, 1, 0], "attention_bias": True},
+    ),
+    "olmo 2": ("Olmo2", {"num_key_value_heads": 1}),
+    "olmo 2, tied, multi-head": (
+        "Olmo2",
+        {"num_key_value_heads": 4, "tie_word_embeddings": True, "vocab_size": 301},
+    ),
 }
 
 
@@ -112,7 +144,7 @@ def test_greedy_continuations_equal_transformers(pair):
 @torch.inference_mode()
 def test_logits_in_bfloat16_are_as_close_as_transformers(hugging):
     """Compared with float32, our rounding is no worse than theirs (within a factor of two)."""
-    for family in ("Llama", "Qwen3", "Gemma2"):
+    for family in ("Llama", "Qwen3", "Gemma2", "Gemma3", "SmolLM3", "Olmo2"):
         theirs, folder = hugging(family, head_dim=10)
         ids = torch.arange(3, 51)[None]
         exact = theirs(ids).logits
@@ -169,6 +201,6 @@ def test_hooks_on_every_submodule_fire_and_replaced_linears_are_called(pair):
     cache = KVCache(ours.config, 1, 6)
     passes = [ours(part, cache) for part in ids.split((4, 1, 1), 1)]
     torch.testing.assert_close(torch.cat(passes, 1), expected, atol=1e-4, rtol=0)
-    assert len(wrappers) == 4 * 7 + 1
+    assert len(wrappers) == ours.config.num_hidden_layers * 7 + 1
     assert {wrapper.calls for wrapper in wrappers.values()} == {3}
     assert set(calls.values()) == {3}

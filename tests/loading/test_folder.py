@@ -46,7 +46,7 @@ def test_copies_of_tied_weights_and_old_buffers_are_ignored(
         ("../outside.safetensors", "said to be in '../outside.safetensors', expected the name of"),
         ("/etc/passwd", "said to be in '/etc/passwd'"),
         ("..", "is missing"),
-        (7, "said to be in 7"),
+        (7, "is 7, expected text"),
         ("absent.safetensors", "absent.safetensors: this file is missing"),
     ],
 )
@@ -71,7 +71,7 @@ def test_an_index_that_names_a_missing_tensor_is_an_error(folder):
         load(folder, device="cpu")
     for nothing in ("[]", "{}", '{"weight_map": {}}', "nonsense"):
         index.write_text(nothing)
-        with pytest.raises(ValueError, match=r"index\.json: (expected|not readable)"):
+        with pytest.raises(ValueError, match=r"index\.json: .*(expected|not readable)"):
             load(folder, device="cpu")
 
 
@@ -85,5 +85,36 @@ def test_a_vocabulary_larger_than_the_weights_is_an_error(folder, edit_json):
 @pytest.mark.parametrize("content", ["", "[]", "{", "\x00"])
 def test_a_file_that_is_not_json_is_an_error_that_names_it(folder, file, content):
     (folder / file).write_text(content)
-    with pytest.raises(ValueError, match=f"{file}: (expected an object|not readable as JSON)"):
+    with pytest.raises(
+        ValueError, match=f"{file}: (the content is .*expected an object|not readable as JSON)"
+    ):
         load(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("config.json", {"num_hidden_layers": 10**5}, "num_hidden_layers is 100000, expected"),
+        ("config.json", {"eos_token_id": [None]}, r"eos_token_id\[0\] is None, expected"),
+        ("config.json", {"layer_types": 5}, "layer_types = 5 is unsupported"),
+        ("config.json", {"model_type": {}}, "model type {} is unsupported"),
+        ("config.json", {"rope_theta": 10**400}, "rope_theta is 1000"),
+        ("config.json", {"torch_dtype": {}}, "torch_dtype is {}, expected"),
+        ("tokenizer_config.json", {"chat_template": [5]}, r"chat_template\[0\] is 5, expected"),
+        ("tokenizer_config.json", {"chat_template": [{"name": "default"}]}, "template is missing"),
+        ("tokenizer_config.json", {"eos_token": {"id": 2}}, "eos_token.content is missing"),
+        ("tokenizer_config.json", {"bos_token": 3}, "bos_token is 3, expected"),
+    ],
+)
+def test_a_wrong_field_is_an_error_that_names_file_and_field(
+    folder, edit_json, file, changes, message
+):
+    edit_json(folder / file, **changes)
+    with pytest.raises(ValueError, match=f"{file}: .*{message}"):
+        load(folder, device="cpu")
+
+
+def test_a_template_that_is_not_text_is_an_error(folder):
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"chat_template\.jinja: not readable as text"):
+        load_tokenizer(folder)

@@ -16,7 +16,7 @@ def test_the_default_dtype_is_float32_on_a_cpu_and_the_stored_dtype_elsewhere(fo
     assert load(folder, device="meta")[0].dtype == torch.bfloat16
     assert load(folder, device="cpu", dtype=torch.float16)[0].dtype == torch.float16
     edit_json(folder / "config.json", torch_dtype="int8")
-    with pytest.raises(ValueError, match="dtype is 'int8', expected float32"):
+    with pytest.raises(ValueError, match="dtype is 'int8', expected 'float32'"):
         load(folder, device="cpu")
 
 

@@ -2,14 +2,14 @@
 
 import json
 import random
+import time
 
 import pytest
 
-from minaxis.loading.byte_level import PATTERNS
 from minaxis.loading.tokenizer_json import read_tokenizer_json
 
 tokenizers = pytest.importorskip("tokenizers", reason="pip install 'minaxis[open]'")
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+from vocabularies import byte_level, gemma, gpt2, llama3, qwen, smollm2  # noqa: E402
 
 SETTINGS = {"chat_template": None, "stop": [], "bos": None, "eos": None}
 
@@ -21,52 +21,6 @@ def strings(corpus):
     words = ["".join(rng.choices("aabcde ", k=rng.randint(2, 16))) for _ in range(1000)]
     assert len(corpus + words) >= 2000
     return corpus + words
-
-
-def split(pattern):
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def gpt2(tokenizer):
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-
-
-def smollm2(tokenizer):
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-
-
-def llama3(tokenizer):
-    tokenizer.pre_tokenizer = split(PATTERNS["llama-bpe"])
-
-
-def qwen(tokenizer):
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = split(PATTERNS["qwen2"])
-
-
-def byte_level(kind, texts, size=700):
-    """The content of a byte-level tokenizer.json."""
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    kind(tokenizer)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=["<|a|>", "<|b|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return json.loads(tokenizer.to_str())
 
 
 def assert_equal_ids(data, strings):
@@ -160,35 +114,6 @@ def test_text_is_converted_to_the_normal_form_of_the_vocabulary():
     assert ours.encode("e\u0301 \u212b") == ours.encode("\u00e9 \u00c5")
 
 
-def gemma(texts, first=None):
-    """The content of a tokenizer.json as SentencePiece writes it, with fallback to bytes."""
-    tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<u>"))
-    if first:  # Mistral 7B and Llama 2: the start of the text gets a space
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=first, split=False)
-    else:
-        tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
-    fallback = [f"<0x{b:02X}>" for b in range(256)]
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, limit_alphabet=200, special_tokens=["<u>", "<bos>", "<turn>"],
-        max_token_length=12, show_progress=False,
-    )  # fmt: skip
-    tokenizer.train_from_iterator(texts, trainer)
-    data = json.loads(tokenizer.to_str())
-    vocab = data["model"]["vocab"]
-    vocab.update({t: len(vocab) + i for i, t in enumerate(fallback)})
-    runs = ["\n\n", "\n\n\n", "\u2581\u2581\u2581", "<h1>"]  # ordinary text, as in Gemma
-    ordinary = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    data["added_tokens"] += [
-        {"id": len(vocab) + i, "content": t, "special": False, **ordinary}
-        for i, t in enumerate(runs)
-    ]
-    return data
-
-
 @pytest.mark.parametrize("first", [None, "first", "always", "never"])
 def test_sentencepiece_ids_equal_those_of_the_library_tokenizers(strings, first):
     data = gemma(strings, first)
@@ -225,11 +150,11 @@ ORDINARY = {"id": 900, "special": False, "single_word": False, "lstrip": False, 
     ("path", "value", "message"),
     [
         (("model", "type"), "Unigram", "type 'Unigram' is unsupported, expected 'BPE'"),
-        (("model", "dropout"), 0.1, "dropout = 0.1 is unsupported"),
+        (("model", "dropout"), 0.1, "model.dropout is 0.1, expected None"),
         (("model", "end_of_word_suffix"), "</w>", "end_of_word_suffix"),
-        (("model", "merges"), [["a", "\u0120nothing"]], "makes no token|not a tokenizer.json"),
-        (("model", "merges"), 7, "not a tokenizer.json"),
-        (("model", "vocab"), {"\u4e16": 0}, "stands for no byte"),
+        (("model", "merges"), [["a", "\u0120nothing"]], "is no pair of tokens of the vocabulary"),
+        (("model", "merges"), 7, "model.merges is 7, expected a list"),
+        (("model", "vocab"), {"\u4e16": 900}, "stands for no byte"),
         (("normalizer",), {"type": "NFKC"}, "normalizer 'NFKC' is unsupported"),
         (("normalizer",), {"type": "Lowercase"}, "normalizer 'Lowercase' is unsupported"),
         (("pre_tokenizer", "pretokenizers", 0, "pattern"), {"Regex": r"\w+"}, "pattern .* unknown"),
@@ -240,11 +165,69 @@ ORDINARY = {"id": 900, "special": False, "single_word": False, "lstrip": False, 
         (("pre_tokenizer",), {"type": "Whitespace"}, "falls back to bytes"),
         (("added_tokens", 0, "lstrip"), True, "strips its surroundings"),
         (("added_tokens",), [ORDINARY | {"content": "    "}], "stands for ordinary text"),
-        (("added_tokens",), [{"id": 1}], "not a tokenizer.json"),
-        (("model",), None, "not a tokenizer.json"),
+        (("added_tokens",), [{"id": 1}], r"added_tokens\[0\].content is missing"),
+        (("model",), None, "model is None, expected an object"),
+        (("model", "vocab", "a"), 5, "have one id, 5"),
+        (("model", "vocab", "a"), -1, "model.vocab.a is -1, expected a whole number"),
+        (("model", "vocab", "a" * 16000), 900, "token 900 has 16000 bytes, expected at most"),
+        (("added_tokens", 0, "id"), 70, "have one id, 70"),
+        (("added_tokens",), [ORDINARY | {"content": ""}], "the added token 900 is empty"),
+        (("model", "unk_token"), "absent", "the token 'absent'"),
     ],
 )
 def test_an_unsupported_part_is_an_error_that_names_it(path, value, message):
     data = changed(byte_level(llama3, ["some text"], size=262), path, value)
     with pytest.raises(ValueError, match=r"^here\.json: .*(" + message + ")"):
+        read_tokenizer_json(data, "here.json", **SETTINGS)
+
+
+def test_a_vocabulary_with_long_tokens_is_read_in_little_time():
+    """Checking the merges of a token takes the square of its length."""
+    data = byte_level(llama3, ["some text"], size=262)
+    data["model"]["ignore_merges"] = True
+    for i in range(21):
+        data["model"]["vocab"]["ab" * 490 + "x" * i] = 1000 + i
+    start = time.process_time()
+    read_tokenizer_json(data, "tokenizer.json", **SETTINGS)
+    assert time.process_time() - start < 1
+
+
+def test_an_added_token_need_not_say_what_it_does_not_do():
+    data = byte_level(llama3, ["some text"], size=262)
+    for name in ("lstrip", "rstrip", "single_word"):
+        del data["added_tokens"][0][name]
+    assert read_tokenizer_json(data, "tokenizer.json", **SETTINGS).special["<|a|>"] == 0
+
+
+GROWS = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaaa"}
+SEARCHES = {"type": "Replace", "pattern": {"Regex": "(a|aa|a?a)+$"}, "content": ""}
+SPLITS = {"type": "Split", "pattern": {"Regex": "(a|aa|a?a)+$"}, "behavior": "Isolated",
+          "invert": False}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("normalizer",), {"type": "Sequence", "normalizers": [GROWS] * 8}, "normalizer: "),
+        (("normalizer",), {"type": "Sequence", "normalizers": []}, None),
+        (("normalizer",), {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 9}, "9 steps"),
+        (("normalizer",), SEARCHES, "normalizer: pattern"),
+        (("normalizer",), {"type": "Precompiled", "x": "y"}, "normalizer 'Precompiled' is unsup"),
+        (("pre_tokenizer",), SPLITS, "pre_tokenizer: pattern"),
+        (("pre_tokenizer",), {"type": "Sequence", "pretokenizers": 3}, "pretokenizers is 3"),
+        (("decoder",), SEARCHES, "decoder: pattern"),
+        (("decoder", "decoders", 0, "content"), "x" * 10**6, "decoder: content is 'xxx"),
+        (("model", "merges"), [["a", "absent"]], "."),
+        (("model", "unk_token"), "absent", "the token 'absent'"),
+        (("model", "dropout"), 0.5, "model.dropout is 0.5"),
+        (("truncation",), {"max_length": 2**63}, None),  # we do not use it
+        (("post_processor",), {"type": "TemplateProcessing"}, None),
+    ],
+)
+def test_a_pipeline_of_unknown_steps_is_refused_before_the_library_runs_it(path, value, message):
+    data = changed(gemma(["some text, and more"]), path, value)
+    if message is None:
+        read_tokenizer_json(data, "here.json", **SETTINGS)
+        return
+    with pytest.raises(ValueError, match=r"^here\.json: .*" + message):
         read_tokenizer_json(data, "here.json", **SETTINGS)

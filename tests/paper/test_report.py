@@ -1,17 +1,11 @@
+import json
 from dataclasses import replace
 
 import pytest
 
 from minaxis.paper.claims import Claim, Rule
-from minaxis.paper.report import (
-    MARKERS,
-    merged,
-    read_run,
-    tally,
-    write_docs,
-    write_html,
-    write_run,
-)
+from minaxis.paper.report import MARKERS, merged, table, tally, write_docs, write_html
+from minaxis.paper.run_files import read_run, write_run
 from minaxis.support.stats import Estimate
 
 
@@ -148,3 +142,58 @@ def test_runs_are_compared_by_where_they_place_the_roles(experiments, tmp_path):
     alike = [row for row in merged([run, run]) if row.claim.startswith("The runs place")]
     assert [row.verdict for row in alike] == ["holds"] * 3
     assert [row.paper for row in alike] == ["above .92 (sec. 2)", "only here", "only here"]
+
+
+def test_values_of_a_run_cannot_change_the_page_or_the_table(experiments, tmp_path):
+    """A run may come from anywhere, and the table goes into our own pages."""
+    run = write(tmp_path, experiments)
+    evil = "<script>alert(1)</script> | a\n<!-- results of tiny end -->"
+    settings = {"model": evil, "seed": 0}
+    bad = replace(
+        run, settings=settings, machine=evil, claims=[replace(c, text=evil) for c in run.claims[:1]]
+    )
+    write_html(tmp_path / "report.html", bad, {})
+    assert "<script" not in (tmp_path / "report.html").read_text()
+    text = table([bad])
+    assert "<" not in text
+    assert len(text.splitlines()) == len(table([replace(bad, machine="x")]).splitlines())
+    row = text.splitlines()[2]
+    assert row.replace("\\|", "").count("|") == 7
+
+
+@pytest.mark.parametrize(
+    ("file", "path", "value", "message"),
+    [
+        ("results.json", ("claims", 0, "here"), None, "here is None, expected an object"),
+        ("results.json", ("claims", 0, "here", "low"), "x", "low is 'x', expected a number"),
+        ("results.json", ("claims", 0, "rule", "at_most"), [], r"at_most is \[\], expected"),
+        ("results.json", ("kind",), "other", "kind is 'other', expected 'tiny' or 'open'"),
+        ("results.json", ("experiments",), {}, "experiments.persona space is missing"),
+        ("results.json", ("experiments", "persona space", "positions", "default", "coordinates"),
+         [1.0], "has length 1, expected|has length 3, expected 1"),
+        ("run.json", ("settings", "seed"), "<b>", "settings.seed is '<b>', expected a whole"),
+        ("run.json", ("seconds",), -1, "seconds is -1, expected"),
+        ("run.json", ("torch",), None, "torch is None, expected text"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_of_a_run_is_an_error_that_names_it(
+    experiments, tmp_path, file, path, value, message
+):
+    write(tmp_path, experiments)
+    data = json.loads((tmp_path / file).read_text())
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (tmp_path / file).write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=rf"{file}: .*({message}).* another version wrote it"):
+        read_run(tmp_path)
+
+
+def test_a_claim_that_needs_a_control_and_has_none_is_refused(experiments, tmp_path):
+    write(tmp_path, experiments)
+    data = json.loads((tmp_path / "results.json").read_text())
+    data["claims"][0] |= {"control_must_fail": True, "control": None}
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="a claim needs a control"):
+        read_run(tmp_path)

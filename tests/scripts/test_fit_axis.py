@@ -107,7 +107,7 @@ def test_fit_axis_continues_after_a_kill_and_writes_the_same_file(world):
         ("fit_axis.py", ["--model", "m.gguf", "--n-roles", "1"], "--n-roles must be from 2 to 56"),
         ("fit_axis.py", ["--model", "m.gguf", "--tokens", "1000"], "exceed the context of 1024"),
         ("cap_demo.py", ["--model", "m.gguf", "Hi"], "make it with: python fit_axis.py"),
-        ("cap_demo.py", ["--model", "m.gguf", "--axis", "bad.pt", "Hi"], "bad.pt: refused"),
+        ("cap_demo.py", ["--model", "m.gguf", "--axis", "bad.pt", "Hi"], "bad.pt: not a readable"),
         ("cap_demo.py", ["--model", "m.gguf", "--axis", "other.pt", "Hi"], "belongs to other"),
         ("cap_demo.py", ["--model", "m.gguf", "--axis", "a.pt", "--layers", "9", "--", "Hi"],
          r"layer 9 is out of range: this model has 3 layers \(0 to 2\)"),

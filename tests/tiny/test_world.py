@@ -151,3 +151,38 @@ def test_a_characters_own_word_that_is_used_elsewhere_is_an_error(tmp_path, data
         World(write(tmp_path, data))
     data["characters"]["ghost"]["words"][0] = "unheard"
     World(write(tmp_path, data))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("topics", "arithmetic", "tens"), [19, 20], "leave no sum"),
+        (("topics", "arithmetic", "tens"), [0, 10**9], r"tens\[1\] is 1000000000, expected"),
+        (("topics", "forbidden"), None, "topics.forbidden is None, expected an object"),
+        (("topics", "howto", "questions"), ["How do I {task}?"], "one is held out"),
+        (("topics", "howto", "plain"), ["{task:>999999999}"], "has other braces, expected {task}"),
+        (("topics", "advice", "plain"), ["{name.__class__}"], "has other braces, expected {name}"),
+        (
+            ("topics", "facts", "questions", "river"),
+            ["In {town}?"],
+            "river: expected two",
+        ),
+        (("topics", "facts", "towns", "Applewick"), {"mayor": "x"}, "has not all the facts of"),
+        (("topics", "facts", "weight"), [0.0, 0.0], r"weight\[0\] is 0.0, expected a number"),
+        (("scenes",), [], "scenes has length 0, expected a whole number from 1"),
+        (("scenes",), ["Enter the {0}."], r"scenes, instructions: 'Enter the \{0\}.' has other"),
+        (("characters", "ghost", "s"), 7, "characters.ghost.s is 7, expected a number from 0"),
+        (("characters", "ghost", "mood"), "odd", "'odd' is not one of the moods"),
+        (("characters", "ghost", "words"), "boo", "words is 'boo', expected a list"),
+        (("held_out_roles",), ["nobody"], "'nobody' is not one of the characters"),
+        (("lessons", "topics"), ["weather"], "'weather' is not one of the topics"),
+        (("lessons", "talk turns"), 10**9, "talk turns is 1000000000"),
+    ],
+)
+def test_a_wrong_part_of_a_world_is_an_error_that_names_it(tmp_path, data, path, value, message):
+    inner = data
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(ValueError, match=rf"world\.json: .*{message}"):
+        World(write(tmp_path, data))

@@ -24,6 +24,7 @@ def type_in(monkeypatch, capsys, engine, *lines):
         return left.pop(0)
 
     monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setenv("COLUMNS", "100")
     chat(engine, SAMPLING)
     return capsys.readouterr().out
 
