@@ -16,9 +16,9 @@ import torch
 
 from minaxis.activation_cap import default_layers
 from minaxis.axis import Axis
+from minaxis.loading.templates import TINY_TEMPLATE
 from minaxis.model import Transformer
 from minaxis.support.files import write_bytes
-from minaxis.loading.templates import TINY_TEMPLATE
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import MAX_NEW_TOKENS
 from minaxis.tiny.reader import Reader
