@@ -218,7 +218,7 @@ def test_on_200_prompts_the_engine_computes_what_pytorch_computes(
     """Each prompt under one of the interventions in turn, or with PARITY=all under all of them."""
     chats = conversations(world, corpus, 200)
     asked = [(chat, INTERVENTIONS[i % 4]) for i, chat in enumerate(chats)]
-    if os.environ.get("PARITY") == "all":  # 3 minutes
+    if os.environ.get("PARITY") == "all":  # 4 minutes
         asked = [(chat, intervention) for intervention in INTERVENTIONS for chat in chats]
     text = " ".join(message["content"] for chat in chats[:30] for message in chat)
     asked.append(([{"role": "user", "content": text[:2600]}], INTERVENTIONS[1]))  # a long prompt
