@@ -91,7 +91,8 @@ def hard_directions(
     )  # (each, N)
     shuffled = torch.zeros(each, *axis.vectors.shape)
     for role, n in counts.items():  # one role at a time: an open model's means fill the memory
-        chosen, means = called_default[:, first : first + n], rollouts[role]["mean"].nan_to_num(0, 0, 0)
+        chosen = called_default[:, first : first + n]
+        means = rollouts[role]["mean"].nan_to_num(0, 0, 0)
         signs = torch.where(chosen, 1 / counts[DEFAULT], -1 / (total - counts[DEFAULT]))
         shuffled += torch.einsum("kn,nld->kld", signs, means)
         first += n
