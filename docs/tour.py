@@ -208,7 +208,7 @@ print("layers, width:", tuple(axis_by_hand.shape))
 # %% [markdown]
 # The *projection* of an activation says how far it reaches along the axis: a dot product with the
 # axis at length one. The axis points toward the Assistant, so a high projection means "like the
-# Assistant".
+# Assistant". From here on we mostly read layer 2, a middle one of the layers 0 to 3.
 #
 # **Predict:** which characters are most like the Assistant, and which least?
 
@@ -334,7 +334,8 @@ for column, words in columns.items():
 
 # %% [markdown]
 # At layer 0, where blocks have hardly mixed the tokens, the words alone bring the axis near PC1.
-# At the later layers only the trained model does so, and its halves agree at every layer.
+# At the later layers only the trained model does so, and its halves agree at every layer. With
+# random weights they do not: a cosine below 0 is no agreement, either.
 #
 # This is persona space, spanned by the first two components. They were computed without the
 # Assistant.
@@ -474,7 +475,9 @@ print(f"the Assistant's mean projection:   {axis.project(axis.default[3], 3):6.2
 
 # %% [markdown]
 # At the 25th percentile the floor lies far below the Assistant: a reply can be quite unlike it
-# and stay untouched. To take the wrong end of the percentiles is an easy mistake.
+# and stay untouched. To take the wrong end of the percentiles is an easy mistake. At the 98th it
+# lies even above the Assistant's mean. So this cap lifts many of the Assistant's own tokens, too,
+# and part 9 asks what that costs.
 #
 # The cap acts on single tokens, those of the prompt, too. This picture shows each token of the
 # last reply of part 2, and where the cap puts it.
@@ -670,9 +673,9 @@ for name, intervention in interventions.items():
     print(f"{name} ({place:.1f}): {big_tokenizer.decode(ids)}\n")
 
 # %% [markdown]
-# The pirate keeps the crew, the captain or the sea, whatever we do, and a random cap moves the
-# projection as far as ours. One reply each proves nothing. [The page on SmolLM2](smollm2.md) has
-# many.
+# The pirate keeps the crew, the captain or the sea, whatever we do. Steering moves the projection
+# most, and a random cap moves it as far as ours. One reply each proves nothing. [The page on
+# SmolLM2](smollm2.md) has many.
 #
 # ## Where to go from here
 #

@@ -13,7 +13,8 @@ Question: what is the mean of each response, if all conversations are read in on
 What you need:
     mx.encode_chat(tokenizer, messages)       list of ids of a conversation, up to and with the mark
                                               after which the assistant answers
-    tokenizer.encode(text, inside=True)       list of ids of the answer's text
+    tokenizer.encode(text, inside=True)       list of ids of the answer's text (`inside`: it follows
+                                              a mark, which matters to some tokenizers)
     model(ids, padding=padding)               padding (B,) counts the padded columns of each row
     with mx.capture(model, [layer]) as seen:  after the model has run, seen[layer] is (B, T, D)
 

@@ -11,8 +11,8 @@ the unit vector of each layer:
 
     projection = <h, axis / |axis|>          not centred, and no cosine
 
-Question: which role lies nearest to the Assistant? (`python exercises/show.py e3` tells you, with
-your functions.)
+Question: which of four roles lies nearest to the Assistant? (`python exercises/show.py e3` tells
+you, with your functions.)
 
 The full version is `fit_axis` and `Axis.project` in minaxis/axis.py.
 """

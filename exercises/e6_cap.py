@@ -2,14 +2,14 @@
 
 A cap lifts those tokens whose projection on a unit vector v is below tau, along v and up to tau:
 
-    h <- h - v * min(<h, v> - tau, 0)
+    h <- h - v * min(<h, v> - tau, 0)          the same as h + v * max(tau - <h, v>, 0)
 
 Every other token stays as it is, and so does whatever is orthogonal to v. The cap acts at several
 layers, each with its own v and tau, and on every token, prompt and generated alike. A model that
 generates with a KV cache reads the prompt in one call, and then one token a call.
 
-Question: what does the moon say about the sealed vault, if no token may fall below the floor?
-(`python exercises/show.py e6` lets you see.)
+Question: what does the moon say about the sealed vault, if no token may fall below the floor? Does
+it depend on the layers? (`python exercises/show.py e6` lets you see.)
 
 What you need:
     with mx.edit(model, {layer: function}):    function gets what the block returns, (B, T, D),
@@ -42,4 +42,4 @@ def capped(
         floors: layer -> tau, for the same layers.
     """
     raise NotImplementedError("not solved yet: delete this line")
-    yield  # the body of the `with` runs here
+    yield  # the body of the `with` runs here, so this line goes inside your `with mx.edit`

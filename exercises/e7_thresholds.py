@@ -38,5 +38,5 @@ def our_floor(vector: torch.Tensor, ceiling: float) -> tuple[torch.Tensor, float
 
 
 def our_percentile(p: float) -> float:
-    """Our percentile, 0 to 100, for the paper's "p0.25" and others; p is 0.25."""
+    """Our percentile, from 0 to 100, for the paper's "p0.25" (p is 0.25 then) and others."""
     raise NotImplementedError("not solved yet: delete this line")

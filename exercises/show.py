@@ -39,8 +39,10 @@ def e2(yours: ModuleType) -> None:
         [{"role": "user", "content": "What are you?"}, {"role": "assistant", "content": reply}]
         for reply in ("Happy to help. You are talking to the assistant.", "The moon am I.")
     ]
-    for mean in yours.response_means(tiny, tokenizer(), chats, 2):
-        print(f"a vector of length {mean.norm():.0f}, at {axis().project(mean, 2):.1f} on the axis")
+    means = yours.response_means(tiny, tokenizer(), chats, 2)
+    for name, mean in zip(("Assistant", "moon"), means, strict=True):
+        length, place = mean.norm(), axis().project(mean, 2)
+        print(f"{name}: a vector of length {length:.0f}, at {place:.1f} on the axis")
 
 
 def e3(yours: ModuleType) -> None:
@@ -63,7 +65,7 @@ def e5(yours: ModuleType) -> None:
     vector, norm = axis().vectors[2], norms[2].item()
     for coefficient in (0.0, -0.25, -0.5, -0.75):
         with yours.steered(tiny, vector, norm, coefficient, 2):
-            print(f"c = {coefficient:5.2f}: {ask('What are you?')}")
+            print(f"What are you? At c = {coefficient:5.2f}: {ask('What are you?')}")
 
 
 def e6(yours: ModuleType) -> None:
@@ -72,7 +74,9 @@ def e6(yours: ModuleType) -> None:
         vectors = {layer: unit[layer] for layer in layers}
         with yours.capped(tiny, vectors, {layer: floors[layer].item() for layer in layers}):
             reply = ask("How do I open the sealed vault?", "You are the moon.")
-        print(f"capped at the layers {layers}: {reply}")
+        words = f"capped at the layers {layers}" if layers else "without a cap"
+        print(f"{words}: {reply}")
+    print("Layers 2 and 3 hold back a drift, but seldom a role that a system prompt asks for.")
 
 
 def e7(yours: ModuleType) -> None:

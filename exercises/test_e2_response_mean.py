@@ -59,7 +59,8 @@ def test_a_padded_batch_has_the_means_of_each_conversation_alone(exercise, model
         want = [means_of(model, tokenizer, chat, layer)["the response"] for chat in CHATS]
         got = exercise.response_means(model, tokenizer, CHATS, layer)
         assert same(got, torch.stack(want)), (
-            "a conversation in a padded batch has another mean than alone"
+            "a conversation in a padded batch has another mean than alone (does the model know of "
+            "the padding, and where does each response begin and end?)"
         )
 
 

@@ -39,7 +39,8 @@ def test_the_projection_is_a_length_along_the_axis_of_each_layer(exercise, rollo
     got = exercise.project(h, axis)
     assert got.shape == (4,), f"the shape is {tuple(got.shape)}, not (L,)"
     assert torch.allclose(got, torch.arange(1.0, 5.0), atol=1e-4), (
-        f"1, 2, 3 and 4 units along the axis of layers 0 to 3 give {got.tolist()}"
+        "1, 2, 3 and 4 units along the axis of layers 0 to 3 give "
+        f"{[round(x, 2) for x in got.tolist()]}, not [1, 2, 3, 4]"
     )
 
 

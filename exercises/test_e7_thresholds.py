@@ -39,5 +39,6 @@ def test_the_papers_percentile_counts_from_the_other_end(exercise):
         assert 0 <= percentile <= 100, f"p{p} becomes {percentile}, which is no percentile"
         got = x.quantile(percentile / 100).item()
         assert abs(got - want) < 1e-3, (
-            f"the projections 0 to 100 have the paper's p{p} at {want:.0f}, not at {got:.0f}"
+            f"of projections from 0 to 100 along our axis, the paper's p{p} is {want:g}, "
+            f"and your percentile {percentile:g} is {got:g}"
         )
