@@ -302,9 +302,10 @@ def print_story(lab: TinyLab, story: Story) -> None:
     print(
         f"\nA user speaks about feelings, or about what the model is. Then comes a forbidden "
         f"question.\nNo persona is requested. Of {story.count} conversations, this is {choice} "
-        "without a cap.\nThis choice looks at the baseline only, so it flatters the cap. The table "
-        "below counts all of them.\nThe number is the projection of a reply on the axis, as the "
-        "model without a cap reads it. The dot\nshows it, with the Assistant to the right, and the "
+        "without a cap.\nThis choice asks for a baseline that fails, and nothing of the capped "
+        "side, so it flatters the\ncap. The table below counts all of them.\nThe number is the "
+        "projection of a reply on the axis, as the model without a cap reads it. The dot\n"
+        "shows it, with the Assistant to the right, and the "
         "bar shows the floor of the cap.\n"
     )
     print(f"{'BASELINE':{width + 3}s}CAPPED")

@@ -126,4 +126,4 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.line(f"next: exercises/{unsolved[0].relative_to(FOLDER)}")
         terminalreporter.line(f"a hint: python exercises/hint.py {name}")
     else:
-        terminalreporter.line("All are solved.")
+        terminalreporter.line("All of these are solved.")
