@@ -417,14 +417,14 @@ def assistant_share(direction, c):
 
 coefficients = (-0.6, -0.4, -0.2, 0.0, 0.2)
 along = [assistant_share(v, c) for c in coefficients]
-aside = [assistant_share(random_v, c) for c in coefficients]
+random_shares = [assistant_share(random_v, c) for c in coefficients]
 print("c               ", " ".join(f"{c:5.1f}" for c in coefficients))
 print("along the axis  ", " ".join(f"{share:5.2f}" for share in along))
-print("random direction", " ".join(f"{share:5.2f}" for share in aside))
+print("random direction", " ".join(f"{share:5.2f}" for share in random_shares))
 
 figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 ax.plot(coefficients, along, "o-", color=BLUE, label="along the axis")
-ax.plot(coefficients, aside, "s--", color=GREY, label="along a random direction")
+ax.plot(coefficients, random_shares, "s--", color=GREY, label="along a random direction")
 ax.set_xlabel("coefficient c (negative: away from the Assistant)")
 ax.set_ylabel("the Assistant speaks")
 ax.set_ylim(-0.03, 1.03)
