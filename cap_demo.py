@@ -42,7 +42,9 @@ import torch
 import minaxis as mx
 from minaxis.activation_cap import default_layers
 from minaxis.hooks import check_layers
+from minaxis.loading.exports import write_control_vector, write_recipe
 from minaxis.loading.models import find
+from minaxis.loading.reference import write_published
 from minaxis.loading.transcripts import read_transcript, read_turns
 from minaxis.paper import open_model, report, tiny
 from minaxis.paper.branches import run_personal_conversations
@@ -94,6 +96,9 @@ def arguments() -> argparse.Namespace:
     add("--chat", action="store_true", help="the same conversation in the terminal")
     add("--transcript", type=Path, nargs="+", metavar="FILE.json",
         help="read conversations, and print and plot the projection of each turn")  # fmt: skip
+    add("--export", type=Path, metavar="FOLDER",
+        help="write axis, cap and responses in the forms of the paper's repository, and for "
+             "programs without minaxis")  # fmt: skip
     add("--axis", type=Path,
         help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
@@ -120,6 +125,8 @@ def arguments() -> argparse.Namespace:
              "out/MODEL/report for an open model)")  # fmt: skip
     args = p.parse_args()
     live: tuple[str, ...] = ("layers",) if args.transcript else ()
+    if args.export:
+        live = ("layers", "percentile")
     if args.web or args.chat:
         live = ("layers", "percentile", "tokens")
     for name in ("system", "layers", "percentile", "steer", "tokens"):
@@ -152,6 +159,8 @@ def main() -> None:
         serve(make_engine(args), args.web)
     elif args.chat:
         chat(make_engine(args), sampling(args))
+    elif args.export:
+        export(args)
     elif args.transcript:
         read_transcripts(args)
     elif args.messages:
@@ -320,6 +329,26 @@ def draw_transcripts(read: list[dict[str, Any]], layer: int, path: Path) -> None
         ax.legend(fontsize=8)
         figure.savefig(path, dpi=160)
         pyplot.close(figure)
+
+
+# Files for other programs
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the axis and its cap for the paper's code, llama.cpp and programs without minaxis."""
+    path, folder = axis_path(args), args.export
+    axis, percentile = mx.Axis.load(path), floor_percentile(args)
+    layers = sorted(set(args.layers or default_layers(len(axis.vectors))))
+    rollouts = path.parent / "rollouts"
+    name = write_published(
+        folder, axis, layers=layers, percentile=percentile,
+        rollouts=mx.Rollouts.load(rollouts) if rollouts.is_dir() else None,
+    )  # fmt: skip
+    print(f"{folder}: the published forms; the experiment in capping_config.pt is {name}")
+    write_recipe(folder / "cap.json", axis, layers=layers, percentile=percentile)
+    print(f"{folder}/cap.json: vector and floor of layers {layers[0]} to {layers[-1]}")
+    write_control_vector(folder / "control-vector.gguf", axis)
+    print(f"{folder}/control-vector.gguf: steering for llama.cpp, layer {len(axis.vectors) // 2}")
 
 
 # The tiny model's drift

@@ -80,8 +80,8 @@ def test_turns_are_the_means_over_the_tokens_of_each_reply(tiny, tokenizer, axis
     tokenizer.chat_template = template or tokenizer.chat_template
     transcript = read_transcript(write(CHAT))
     ids, replies = locate_replies(tokenizer, transcript)
-    assert ids == encode_chat(tokenizer, transcript.messages[:1] + [CHAT[1] | {
-        "content": "I am the theme."}] + CHAT[2:], add_generation_prompt=False)  # fmt: skip
+    stripped = [CHAT[0], CHAT[1] | {"content": "I am the theme."}, *CHAT[2:]]
+    assert ids == encode_chat(tokenizer, stripped, add_generation_prompt=False)
     said = [tokenizer.decode(ids[a:b]) for a, b in replies]
     assert said == ["I am the theme.", "", "<|user|> the inner thing"]
     with capture(tiny) as seen:
@@ -146,10 +146,10 @@ def test_what_the_template_refuses_is_named_by_line(write, tiny, tokenizer, axis
     tokenizer.chat_template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
     with pytest.raises(ValueError, match="this reply is not found"):
         read_turns(tiny, tokenizer, axis, read_transcript(write(CHAT)), 0)
-    with pytest.raises(ValueError, match="the conversation has .* tokens"):
-        tokenizer.chat_template = THINKS
-        long = [CHAT[0], {"role": "assistant", "content": "q" * 300}]
-        read_turns(tiny, tokenizer, axis, read_transcript(write(long)), 0)
+    tokenizer.chat_template = THINKS
+    long = read_transcript(write([CHAT[0], {"role": "assistant", "content": "q" * 300}]))
+    with pytest.raises(ValueError, match="the conversation has 3"):
+        read_turns(tiny, tokenizer, axis, long, 0)
 
 
 def test_the_demo_prints_plots_and_writes_the_projections_of_several_files(write, tmp_path):
