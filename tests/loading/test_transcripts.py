@@ -152,6 +152,7 @@ def test_what_the_template_refuses_is_named_by_line(write, tiny, tokenizer, axis
         read_turns(tiny, tokenizer, axis, long, 0)
 
 
+@pytest.mark.slow
 def test_the_demo_prints_plots_and_writes_the_projections_of_several_files(write, tmp_path):
     pytest.importorskip("matplotlib")
     files = [write(CHAT, "x_capped.json"), write(CHAT[:2], "x_unsteered.json.json")]
