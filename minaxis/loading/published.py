@@ -47,8 +47,8 @@ def read_axis(path: str | Path) -> dict[str, Any]:
         ValueError: as for `Axis.load`.
     """
     if Path(path).is_dir():
-        published = (Path(path) / "assistant_axis.pt").exists() or not any(Path(path).glob("*.pt"))
-        return read_published(path) if published else read_vectors(path)
+        pipeline = (Path(path) / "default.pt").exists()  # published folders have no such file
+        return read_vectors(path) if pipeline else read_published(path)
     data = read_tensors(path, (Floats("L", "D"), {str: Plain(tensors=True)}))
     if isinstance(data, Tensor):
         data = {"vectors": data}

@@ -1,6 +1,9 @@
 """The reference pipeline's files. The tests write and read them with a few lines of their own."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +87,20 @@ def test_an_axis_from_the_pipelines_responses_averages_those_scored_three(
     torch.testing.assert_close(axis.vectors, default - (pirate + tin_man) / 2, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
+def test_fit_axis_reads_the_pipelines_folders_instead_of_generating(pipeline, tmp_path):
+    script = Path(__file__).parents[2] / "fit_axis.py"
+    command = [sys.executable, script, "--responses", pipeline, "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Role adoption: 50% of the responses are in role (the files' scores)." in done.stdout
+    axis = Axis.load(tmp_path / "out" / "axis.pt")
+    assert axis.roles == ["pirate", "tin_man"]
+    assert axis.adoption == pytest.approx({"pirate": 1 / 3, "tin_man": 2 / 3})
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["settings"]["responses"] == str(pipeline)
+
+
 def test_the_pipelines_vectors_and_axis_are_read(tmp_path):
     vectors = torch.randn(4, 3, 8, generator=torch.Generator().manual_seed(0))
     (tmp_path / "vectors").mkdir()
@@ -100,8 +117,9 @@ def test_the_pipelines_vectors_and_axis_are_read(tmp_path):
     torch.save({"axis": axis.vectors, "n_roles": 3, **parts}, tmp_path / "axis.pt")
     assert torch.equal(Axis.load(tmp_path / "axis.pt").vectors, axis.vectors)
     assert torch.equal(Axis.load(tmp_path / "axis.pt").default, vectors[0])
-    (tmp_path / "vectors" / "default.pt").unlink()
-    with pytest.raises(ValueError, match="0 vectors of the default and 3 of roles"):
+    for role in axis.roles:
+        (tmp_path / "vectors" / f"{role}.pt").unlink()
+    with pytest.raises(ValueError, match="1 vectors of the default and 0 of roles"):
         Axis.load(tmp_path / "vectors")
 
 
@@ -149,7 +167,7 @@ def test_what_we_fit_is_written_in_the_published_forms(tiny, fitted, tmp_path):
     caps = CappingConfig.load(tmp_path / "capping_config.pt").experiments[name]
     assert [tau for _, _, tau in caps] == axis.thresholds(75)[1:].tolist()
     for layer, v, _ in caps:
-        torch.testing.assert_close(v, axis.unit()[layer], atol=1e-7, rtol=0)
+        assert torch.equal(v, axis.unit()[layer])
 
 
 def test_responses_come_back_as_they_were(tiny, tokenizer, fitted, tmp_path):
