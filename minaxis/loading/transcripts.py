@@ -140,8 +140,12 @@ def locate_replies(
         header = encode_chat(tokenizer, messages[:i])[start:]
         same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[start:], header, strict=False))
         start += len(list(same))
-        reply = tokenizer.encode(message["content"], inside=True)
-        if ids[start : start + len(reply)] != reply:
+        # Some templates write a space before each reply.
+        for text in (message["content"], " " + message["content"]):
+            reply = tokenizer.encode(text, inside=True)
+            if ids[start : start + len(reply)] == reply:
+                break
+        else:
             raise ValueError(
                 f"{transcript.path}, line {line}: this reply is not found in what the chat "
                 "template writes, because the template changes it"
