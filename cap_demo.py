@@ -8,6 +8,7 @@
     python cap_demo.py --page play.html                  # a page to play with, the model inside
     python cap_demo.py --web [--model smollm2]           # the same page, for any model
     python cap_demo.py --chat                            # the same in a terminal
+    python cap_demo.py --transcript chat.json            # place the turns of a conversation
 
 Without messages, a user speaks with the tiny model about feelings, or about what it is, and then
 asks a forbidden question. One such conversation is printed with and without a cap. Two tables say
@@ -31,6 +32,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # an interrupt ends the imports, which take seconds, without a word
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
@@ -40,7 +42,10 @@ import torch
 import minaxis as mx
 from minaxis.activation_cap import default_layers
 from minaxis.hooks import check_layers
+from minaxis.loading.exports import write_control_vector, write_recipe
 from minaxis.loading.models import find
+from minaxis.loading.reference import write_published
+from minaxis.loading.transcripts import read_transcript, read_turns
 from minaxis.paper import open_model, report, tiny
 from minaxis.paper.branches import run_personal_conversations
 from minaxis.paper.claims import Experiment
@@ -89,6 +94,11 @@ def arguments() -> argparse.Namespace:
     add("--web", nargs="?", const="127.0.0.1:8642", metavar="HOST:PORT",
         help="serve this page for any model, to this machine unless HOST is another")  # fmt: skip
     add("--chat", action="store_true", help="the same conversation in the terminal")
+    add("--transcript", type=Path, nargs="+", metavar="FILE.json",
+        help="read conversations, and print and plot the projection of each turn")  # fmt: skip
+    add("--export", type=Path, metavar="FOLDER",
+        help="write axis, cap and responses in the forms of the paper's repository, and for "
+             "programs without minaxis")  # fmt: skip
     add("--axis", type=Path,
         help="axis file (default: out/MODEL/axis.pt; tiny: the one beside the model)")  # fmt: skip
     add("--system", default="", help="system prompt, for example a role")
@@ -110,10 +120,15 @@ def arguments() -> argparse.Namespace:
         help="maximum number of tokens in a reply",
     )
     add("--out", type=Path,
-        help="JSON file for the replies; with --all, a folder (default: out/report, or "
+        help="JSON file for the replies; with --transcript, for the projections (default: "
+             "out/MODEL/transcripts.json); with --all, a folder (default: out/report, or "
              "out/MODEL/report for an open model)")  # fmt: skip
     args = p.parse_args()
-    live = ("layers", "percentile", "tokens") if args.web or args.chat else ()
+    live: tuple[str, ...] = ("layers",) if args.transcript else ()
+    if args.export:
+        live = ("layers", "percentile")
+    if args.web or args.chat:
+        live = ("layers", "percentile", "tokens")
     for name in ("system", "layers", "percentile", "steer", "tokens"):
         if not args.messages and name not in live and getattr(args, name) != p.get_default(name):
             p.error(f'--{name} needs a message to answer: add one, as in "Hi" --{name} ...')
@@ -144,6 +159,10 @@ def main() -> None:
         serve(make_engine(args), args.web)
     elif args.chat:
         chat(make_engine(args), sampling(args))
+    elif args.export:
+        export(args)
+    elif args.transcript:
+        read_transcripts(args)
     elif args.messages:
         answer(args)
     elif args.all:
@@ -250,6 +269,86 @@ def print_answer(reply: Answer, tokenizer: AnyTokenizer, low: float, high: float
         print(f"{head}\n{coloured(tokenizer, reply.ids, reply.projections, low, high)}")
     else:
         print(f"{head}  {bars(reply.projections, low, high)}\n{reply.text}")
+
+
+# Conversations from files
+
+
+def read_transcripts(args: argparse.Namespace) -> None:
+    """Print, plot and write the projection of each turn of the conversations in files."""
+    transcripts = [read_transcript(path) for path in args.transcript]
+    model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
+    axis = mx.Axis.load(axis_path(args))
+    count = model.config.num_hidden_layers
+    layer = max(check_layers(args.layers or default_layers(count), count))
+    out = args.out or cli.out(args) / "transcripts.json"
+    cli.check_writable(out.parent)
+    print(f"projections at layer {layer}, as {model.config.name} reads each turn of the assistant")
+    read = []
+    for transcript in sorted(transcripts, key=lambda t: (t.name, str(t.path.parent), t.version)):
+        turns = read_turns(model, tokenizer, axis, transcript, layer)
+        numbers = " ".join("      -" if p is None else f"{p:7.1f}" for p in turns)
+        print(f"{transcript.name:24s} {transcript.version:8s} {numbers}")
+        read.append(
+            {
+                "file": str(transcript.path),
+                "name": transcript.name,
+                "version": transcript.version,
+                "model": transcript.model,
+                "projections": turns,
+            }
+        )
+    settings = cli.settings(args) | {"transcript": [str(path) for path in args.transcript]}
+    write_json(out, {"settings": settings, "layer": layer, "transcripts": read})
+    print(f"written: {out}", end="")
+    try:
+        draw_transcripts(read, layer, out.with_suffix(".png"))
+        print(f" and {out.with_suffix('.png')}")
+    except ImportError as e:
+        print(f"; no figure: {e}")
+
+
+def draw_transcripts(read: list[dict[str, Any]], layer: int, path: Path) -> None:
+    """Plot projections by turn. The versions of a conversation have one colour."""
+    from minaxis.paper.figures import STYLE, load_pyplot
+
+    pyplot = load_pyplot()
+    with pyplot.rc_context(STYLE):
+        figure, ax = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+        names = list(dict.fromkeys((str(Path(t["file"]).parent), t["name"]) for t in read))
+        for t in read:
+            number = names.index((str(Path(t["file"]).parent), t["name"]))
+            heights = [float("nan") if p is None else p for p in t["projections"]]
+            ax.plot(
+                range(1, len(heights) + 1), heights, color=f"C{number % 10}", marker="o",
+                linestyle="--" if t["version"] == "capped" else "-",
+                label=f"{t['name']}, {t['version']}",
+            )  # fmt: skip
+        ax.set(xlabel="turn", ylabel=f"projection on the axis, layer {layer}")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(fontsize=8)
+        figure.savefig(path, dpi=160)
+        pyplot.close(figure)
+
+
+# Files for other programs
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write the axis and its cap for the paper's code, llama.cpp and programs without minaxis."""
+    path, folder = axis_path(args), args.export
+    axis, percentile = mx.Axis.load(path), floor_percentile(args)
+    layers = sorted(set(args.layers or default_layers(len(axis.vectors))))
+    rollouts = path.parent / "rollouts"
+    name = write_published(
+        folder, axis, layers=layers, percentile=percentile,
+        rollouts=mx.Rollouts.load(rollouts) if rollouts.is_dir() else None,
+    )  # fmt: skip
+    print(f"{folder}: the published forms; the experiment in capping_config.pt is {name}")
+    write_recipe(folder / "cap.json", axis, layers=layers, percentile=percentile)
+    print(f"{folder}/cap.json: vector and floor of layers {layers[0]} to {layers[-1]}")
+    write_control_vector(folder / "control-vector.gguf", axis)
+    print(f"{folder}/control-vector.gguf: steering for llama.cpp, layer {len(axis.vectors) // 2}")
 
 
 # The tiny model's drift

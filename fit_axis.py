@@ -23,16 +23,19 @@ if __name__ == "__main__":  # an interrupt ends the imports, which take seconds,
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import minaxis as mx
 from minaxis.axis import layer_table
+from minaxis.hooks import describe
+from minaxis.loading.reference import read_responses, read_scores
 from minaxis.paper.controls import random_weights_axis
 from minaxis.roles import DEFAULT, Roles
 from minaxis.support import arguments
 from minaxis.support.files import write_json
 from minaxis.tiny.questions import in_role, roles_and_questions
 from minaxis.tiny.world import World
+from minaxis.tokenizer import AnyTokenizer
 
 
 def parse() -> argparse.Namespace:
@@ -41,6 +44,12 @@ def parse() -> argparse.Namespace:
     add("--roles", type=Path, help="roles: a .json file or a folder (default: built in)")
     add("--questions", type=Path, help="questions: a .json or .jsonl file (default: built in)")
     count = arguments.number(int, 1, 10**9)
+    add(
+        "--responses",
+        type=Path,
+        metavar="FOLDER",
+        help="generate nothing: read FOLDER/responses and FOLDER/scores of the paper's pipeline",
+    )
     add("--n-roles", type=count, help="number of roles, spread over the list (default: all)")
     add("--n-prompts", type=count, default=2, help="system prompts of each role")
     add(
@@ -83,27 +92,22 @@ def main() -> None:
     )
     model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
     out = args.out or arguments.out(args)
-    world = World() if arguments.is_tiny(args) else None
+    world = World() if arguments.is_tiny(args) and not args.responses else None
     if world:
         torch.set_num_threads(1)  # its matrices are so small that two threads mostly wait
-    roles, questions = choose(args, world)
-    print(
-        f"{model.config.name}: {len(roles) - 1} roles and the default, {len(questions)} questions,"
-        f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} tokens"
-    )
-    rollouts = mx.collect(
-        model, tokenizer, roles, questions, sampling,
-        batch_size=args.batch_size, folder=out / "rollouts",
-    )  # fmt: skip
-
     judged: dict[str, Any] = {}
+    if args.responses:
+        rollouts = read_responses(model, tokenizer, args.responses / "responses")
+        adopted = read_scores(args.responses / "scores", rollouts)
+    else:
+        rollouts = generate(args, model, tokenizer, world, sampling, out)
     if world:
         adopted = in_role(world, rollouts)
-    else:
+    elif not args.responses:
         scores, threshold = mx.judge(model, tokenizer, rollouts)
         adopted = {role: s > threshold for role, s in scores.items()}
         judged = {"threshold": threshold, "scores": {r: s.tolist() for r, s in scores.items()}}
-    filtered = args.filter or world is not None
+    filtered = args.filter or world is not None or args.responses is not None
     axis = mx.fit_axis(
         rollouts, adopted if filtered else None,
         position=args.position, skip_nonfinite=args.skip_nonfinite,
@@ -125,7 +129,7 @@ def main() -> None:
     adoption = sum(axis.adoption.values()) / len(axis.adoption)
     print_layers(table, control, len(axis.roles) + 1)
     print_roles(order, default, axis.adoption, middle)
-    print_adoption(adoption, judged)
+    print_adoption(adoption, judged, "exact reader" if world else "the files' scores")
     if left_out := axis.meta["nonfinite"]:
         counts = ", ".join(f"{role} {n}" for role, n in left_out.items())
         print(f"Left out, because their activations are not finite: {counts}.")
@@ -147,6 +151,26 @@ def main() -> None:
     }
     write_json(out / "report.json", report)
     print(f"\n{out}/axis.pt, report.json, responses.jsonl written in {report['seconds']:.0f} s")
+
+
+def generate(
+    args: argparse.Namespace,
+    model: nn.Module,
+    tokenizer: AnyTokenizer,
+    world: World | None,
+    sampling: mx.SamplingParams,
+    out: Path,
+) -> mx.Rollouts:
+    """Let every role answer every question."""
+    roles, questions = choose(args, world)
+    print(
+        f"{describe(model)[0]}: {len(roles) - 1} roles and the default, {len(questions)} questions,"
+        f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} tokens"
+    )
+    return mx.collect(
+        model, tokenizer, roles, questions, sampling,
+        batch_size=args.batch_size, folder=out / "rollouts",
+    )  # fmt: skip
 
 
 def choose(args: argparse.Namespace, world: World | None) -> tuple[Roles, list[str]]:
@@ -201,9 +225,9 @@ def compare_filtered(
     return {"cosine": cosine, "left_out": left_out, **row}
 
 
-def print_adoption(adoption: float, judged: dict[str, Any]) -> None:
+def print_adoption(adoption: float, judged: dict[str, Any], judge: str) -> None:
     if not judged:
-        print(f"\nRole adoption: {adoption:.0%} of the responses are in role (exact reader).")
+        print(f"\nRole adoption: {adoption:.0%} of the responses are in role ({judge}).")
         return
     print(
         f"\nRole adoption: {adoption:.0%} of the responses gain more than "

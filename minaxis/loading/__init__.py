@@ -23,4 +23,7 @@ smollm3.py              the attention of SmolLM3
 olmo2.py                the blocks of OLMo 2
 transformers_model.py   a transformers model, called like minaxis's own
 published.py            the paper's published vectors and caps
+reference.py            the files of its pipeline, read and written
+transcripts.py          conversations that exist already
+exports.py              steering and caps for other programs
 """

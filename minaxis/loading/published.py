@@ -6,7 +6,8 @@
     MODEL/capping_config.pt     vectors by name, and experiments: which vectors to apply, with
                                 which cap
 
-A file is a tensor, or a dictionary as the reference pipeline writes it. All are read with
+A file is a tensor, or a dictionary as the reference pipeline writes it. The pipeline's folder of
+vectors has one file for each role, the default among them, and no axis. All are read with
 `weights_only=True`: a file that contains code is refused.
 
 The capping vectors are NEGATED axes (role - default) with a ceiling on the projection. A ceiling
@@ -46,12 +47,16 @@ def read_axis(path: str | Path) -> dict[str, Any]:
         ValueError: as for `Axis.load`.
     """
     if Path(path).is_dir():
-        return read_published(path)
+        pipeline = (Path(path) / "default.pt").exists()  # published folders have no such file
+        return read_vectors(path) if pipeline else read_published(path)
     data = read_tensors(path, (Floats("L", "D"), {str: Plain(tensors=True)}))
     if isinstance(data, Tensor):
         data = {"vectors": data}
     elif "axis" in data:
-        data = {"vectors": data["axis"], "meta": data.get("metadata") or {}}
+        data = {
+            "vectors": data["axis"], "default": data.get("default_mean"),
+            "meta": data.get("metadata") or {},
+        }  # fmt: skip
     elif "json" in data:  # the fields that are no tensors
         text = check(data.pop("json"), str, path)
         data |= parse_json(text, path, {str: Plain()})
@@ -78,6 +83,34 @@ def read_published(folder: str | Path) -> dict[str, Any]:
         fields["roles"] = [file.stem for file in files]
         fields["role_vectors"] = torch.stack([_vector(f, "vector", vectors.shape) for f in files])
     return fields
+
+
+def read_vectors(folder: str | Path) -> dict[str, Any]:
+    """The fields of an `Axis` from the pipeline's vectors (`Axis.load(folder)`), one file a role.
+
+    Raises:
+        ValueError: no default, no role, a damaged file, or vectors of different shapes.
+    """
+    vector = Floats("L", "D")
+    defaults, roles = [], {}
+    for path in sorted(Path(folder).glob("*.pt")):
+        data = read_tensors(path, {"vector": vector, "type?": str, "role?": str, str: object})
+        role = data.get("role", path.stem)
+        if role == "default" or data.get("type") == "mean":
+            defaults.append(data["vector"].float())
+        else:
+            roles[role] = data["vector"].float()
+    shapes = {tuple(v.shape) for v in (*defaults, *roles.values())}
+    if not defaults or not roles or len(shapes) > 1:
+        raise ValueError(
+            f"{folder}: {len(defaults)} vectors of the default and {len(roles)} of roles, of "
+            f"shapes {sorted(shapes)}; expected at least one of each, of one shape"
+        )
+    default, role_vectors = torch.stack(defaults).mean(0), torch.stack(list(roles.values()))
+    return {
+        "vectors": default - role_vectors.mean(0), "default": default, "roles": list(roles),
+        "role_vectors": role_vectors,
+    }  # fmt: skip
 
 
 def _vector(path: Path, key: str, shape: torch.Size | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from minaxis.axis import Axis
 from minaxis.hooks import capture
+from minaxis.loading.transformers_model import adapt
 from minaxis.tokenizer import AnyTokenizer
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -22,7 +23,7 @@ def token_projections(model: nn.Module, axis: Axis, ids: Sequence[int], layer: i
     """
     device = next(model.parameters()).device
     with capture(model, [layer]) as seen:
-        model(torch.tensor([list(ids)], device=device))
+        adapt(model)(torch.tensor([list(ids)], device=device), last=1)
     return axis.project(seen[layer][0], layer).cpu()
 
 

@@ -15,7 +15,10 @@ from fuzz import mutations
 
 import minaxis as mx
 from minaxis.loading.byte_level import byte_alphabet
+from minaxis.loading.exports import read_recipe, write_recipe
 from minaxis.loading.published import CappingConfig
+from minaxis.loading.reference import read_responses, read_scores, read_trait
+from minaxis.loading.transcripts import locate_replies, read_transcript
 from minaxis.paper.report import write_docs, write_html
 from minaxis.paper.run_files import read_run
 from minaxis.roles import read_questions, read_roles
@@ -356,6 +359,63 @@ def make_questions_lines(folder: Path) -> Path:
     return path
 
 
+def make_transcript(folder: Path) -> Path:
+    chat = [
+        *MESSAGES,
+        {"role": "assistant", "content": "the th in"},
+        {"role": "user", "content": ""},
+        {"role": "assistant", "content": [{"type": "text", "text": "a thin"}], "name": "x"},
+    ]
+    return write_json(
+        folder / "chat_capped.json",
+        {"model": "big", "turns": 2, "system_prompt": "Be thin.", "conversation": chat},
+    )
+
+
+def use_transcript(path: Path) -> None:
+    hugging_face(path.parent / "model", LLAMA, byte_level())
+    tokenizer, transcript = mx.load_tokenizer(path.parent / "model"), read_transcript(path)
+    tokenizer.chat_template = TEMPLATE.replace(
+        "<|im_start|>{% endif", "<|im_start|>assistant{% endif"
+    )
+    ids, replies = locate_replies(tokenizer, transcript)
+    assert all(0 <= start <= end <= len(ids) for start, end in replies)
+
+
+def make_responses(folder: Path) -> Path:
+    """The pipeline's folders, with two roles, a prompt each, and two questions."""
+    for role in ("default", "bard", "moon"):
+        lines = [
+            {"system_prompt": f"Be {role}.", "prompt_index": 0, "question_index": i,
+             "question": "th?", "label": "pos", "ids": [3, 4],
+             "conversation": [{"role": "assistant", "content": f"the {role} {i}"}]}
+            for i in range(2)
+        ]  # fmt: skip
+        (folder / "responses").mkdir(exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "responses" / f"{role}.jsonl").write_text(text)
+        write_json(folder / "scores" / f"{role}.json", {"pos_p0_q0": 3, "pos_p0_q1": 3})
+    return folder / "responses" / "bard.jsonl"
+
+
+def use_responses(path: Path) -> None:
+    folder = path.parent.parent
+    hugging_face(folder / "model", LLAMA, byte_level())
+    model, tokenizer = mx.load(folder / "model", device="cpu")
+    rollouts = read_responses(model, tokenizer, folder / "responses")
+    mx.fit_axis(rollouts, read_scores(folder / "scores", rollouts))
+
+
+def make_trait(folder: Path) -> Path:
+    return write_json(folder / "loud.json", {"instruction": [{"pos": "Be loud.", "neg": "Hush."}]})
+
+
+def make_recipe(folder: Path) -> Path:
+    axis = mx.Axis(random_tensors(LAYERS, WIDTH), projections=random_tensors(9, LAYERS))
+    write_recipe(folder / "cap.json", axis, layers=[0, 1])
+    return folder / "cap.json"
+
+
 def make_world(folder: Path) -> Path:
     path = folder / "world.json"
     path.write_bytes(WORLD_FILE.read_bytes())
@@ -469,6 +529,12 @@ FORMATS = {
                lambda folder: write_json(folder / "q.json", {"questions": ["a?", "b?"]}), JSON,
                use_questions),
         Format("questions.jsonl", make_questions_lines, BYTES, use_questions),
+        Format("transcript", make_transcript, JSON, use_transcript),
+        Format("responses, .jsonl", make_responses, BYTES, use_responses),
+        Format("scores", lambda f: make_responses(f).parents[1] / "scores/bard.json", JSON,
+               use_responses),
+        Format("trait", make_trait, JSON, read_trait),
+        Format("recipe of a cap", make_recipe, JSON, read_recipe),
         Format("world.json", make_world, JSON, use_world),
         Format("run.json", make_run, JSON, use_run),
         Format("results.json", lambda f: make_run(f).with_name("results.json"), JSON, use_run),

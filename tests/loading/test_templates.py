@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 
 from minaxis import encode_chat, response_mask
 from minaxis.loading import templates
 from minaxis.loading.tokenizer_json import read_tokenizer_json
+from minaxis.loading.transcripts import locate_replies, read_transcript
 
 # Templates in the style of each family's own template, written for these tests.
 LLAMA3 = (
@@ -156,6 +158,24 @@ def test_the_mask_covers_the_response_if_the_template_does_not_change_it(make):
     ids, mask = response_mask(tokenizer, messages)
     response = [i for i, m in zip(ids, mask, strict=True) if m]
     assert tokenizer.decode(response) == "the thermal theme"
+
+
+@pytest.mark.parametrize("template", [LLAMA3, QWEN3, GEMMA2, GEMMA3, OLMO2, MISTRAL])
+def test_every_reply_of_a_transcript_is_located(make, template, tmp_path):
+    tokenizer, _ = make(template)
+    said = ["the thermal theme", "", "the", "2 things:\n\n- <|im_end|>\n- the 3rd"]
+    messages = [{"role": "system", "content": "Be the theme."}]
+    for text in said:
+        messages += [
+            {"role": "user", "content": "the"},
+            {"role": "assistant", "content": f"{text}\n"},
+        ]
+    (tmp_path / "chat.json").write_text(json.dumps(messages))
+    ids, replies = locate_replies(tokenizer, read_transcript(tmp_path / "chat.json"))
+    stripped = [m | {"content": m["content"].strip()} for m in messages]
+    assert ids == encode_chat(tokenizer, stripped, add_generation_prompt=False)
+    assert [tokenizer.decode(ids[start:end]).strip() for start, end in replies] == said
+    assert all(end <= start for (_, end), (start, _) in pairwise(replies))
 
 
 STOPPED = "stopped: it takes too much time or memory"

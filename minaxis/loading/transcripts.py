@@ -1,0 +1,207 @@
+"""Conversations that exist already: read from JSON, and placed on the axis by any model.
+
+    {"model": ..., "conversation": [{"role": ..., "content": ...}, ...], ...}    the paper's form
+    [{"role": ..., "content": ...}, ...]                                         a list of messages
+
+The paper's `turns` sometimes counts messages and sometimes pairs of them, so nothing reads it.
+`system_prompt` becomes the first message. Files that differ only in the last word of their names,
+such as `jailbreak_unsteered.json` and `jailbreak_capped.json`, are two versions of a conversation.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from minaxis.axis import Axis
+from minaxis.chat import ROLES, Message, encode_chat
+from minaxis.generation import check_prompts
+from minaxis.support.files import parse_json, read_text
+from minaxis.support.meter import token_projections
+from minaxis.support.schema import show
+from minaxis.tokenizer import AnyTokenizer
+
+_MESSAGE = {"role": str, "content?": (str, None, [object]), str: object}
+_MESSAGES = [_MESSAGE]
+FILE = (
+    _MESSAGES,
+    {"conversation": _MESSAGES, "model?": (str, None), "system_prompt?": (str, None), str: object},
+)
+_VERSION = re.compile(r"(.+)[_-](baseline|unsteered|uncapped|original|capped)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A conversation from a file."""
+
+    name: str  # of the conversation: the file's, without its last word if that says which version
+    version: str  # "capped", or "baseline"
+    model: str | None  # who spoke, if the file says so
+    messages: list[Message]
+    lines: list[int]  # where each message begins in the file
+    path: Path
+
+
+def read_transcript(path: str | Path) -> Transcript:
+    """The conversation in a file.
+
+    A message may be empty, and its text may be in parts. What is not text, such as a tool call,
+    is left out.
+
+    Raises:
+        ValueError: neither of the two forms; or a message whose role is not one of `chat.ROLES`,
+            or with a part that is no text. The message names the line.
+    """
+    path = Path(path)
+    text = read_text(path)
+    data = parse_json(text, path, FILE)
+    data = {"conversation": data} if isinstance(data, list) else data
+    lines = _lines(text)
+    messages = [
+        {"role": message["role"], "content": _content(message, f"{path}, line {line}")}
+        for message, line in zip(data["conversation"], lines, strict=True)
+    ]
+    if system := data.get("system_prompt"):
+        messages, lines = [{"role": "system", "content": system}, *messages], [1, *lines]
+    if not any(m["role"] == "assistant" for m in messages):
+        raise ValueError(f"{path}: no message of the assistant, whose turns are to be read")
+    name = path.name
+    while name.lower().endswith(".json"):  # some of the published ones end in .json.json
+        name = name[:-5]
+    version = "baseline"
+    if found := _VERSION.fullmatch(name):
+        name, version = found[1], "capped" if found[2].lower() == "capped" else "baseline"
+    return Transcript(name, version, data.get("model"), messages, lines, path)
+
+
+def read_turns(
+    model: nn.Module, tokenizer: AnyTokenizer, axis: Axis, transcript: Transcript, layer: int
+) -> list[float | None]:
+    """The mean projection of each turn of the assistant, from one forward pass.
+
+    Args:
+        layer: whose axis and activations are meant, counted from 0.
+
+    Returns:
+        A number for each turn, in the unit of the activations; None for an empty turn.
+
+    Raises:
+        ValueError: a conversation that the chat template refuses (the message names the line), or
+            that is longer than the model's context; an axis of another model.
+    """
+    axis.check(model)
+    ids, replies = locate_replies(tokenizer, transcript)
+    try:
+        check_prompts(model, [ids], 0)
+    except ValueError as e:
+        reason = str(e).replace("prompt 0", "the conversation")
+        raise ValueError(f"{transcript.path}: {reason}") from None
+    h = token_projections(model, axis, ids, layer)  # (T,)
+    return [h[start:end].mean().item() if end > start else None for start, end in replies]
+
+
+def locate_replies(
+    tokenizer: AnyTokenizer, transcript: Transcript
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a conversation, and from where to where in it each reply goes.
+
+    White space around a reply is left out: many templates remove it.
+
+    Raises:
+        ValueError: as for `read_turns`.
+    """
+    messages = [
+        m | {"content": m["content"].strip()} if m["role"] == "assistant" else m
+        for m in transcript.messages
+    ]
+
+    def encode(count: int) -> list[int]:
+        if not count:
+            return []
+        return encode_chat(tokenizer, messages[:count], add_generation_prompt=False)
+
+    try:
+        ids = encode(len(messages))
+    except ValueError as e:
+        line = transcript.lines[_first_refused(encode, len(messages))]
+        raise ValueError(f"{transcript.path}, line {line}: {e}") from None
+    replies = []
+    for i, (message, line) in enumerate(zip(messages, transcript.lines, strict=True)):
+        if message["role"] != "assistant":
+            continue
+        start = len(encode(i))
+        # What precedes the answer. In an earlier turn, some templates leave out a part of it (the
+        # empty thoughts of a model whose thinking is switched off).
+        header = encode_chat(tokenizer, messages[:i])[start:]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[start:], header, strict=False))
+        start += len(list(same))
+        # Some templates write a space before each reply.
+        for text in (message["content"], " " + message["content"]):
+            reply = tokenizer.encode(text, inside=True)
+            if ids[start : start + len(reply)] == reply:
+                break
+        else:
+            raise ValueError(
+                f"{transcript.path}, line {line}: this reply is not found in what the chat "
+                "template writes, because the template changes it"
+            )
+        replies.append((start, start + len(reply)))
+    return ids, replies
+
+
+def _first_refused(encode: Callable[[int], object], count: int) -> int:
+    """The index of the message with which the template begins to refuse the conversation."""
+    for length in range(count - 1, 0, -1):
+        try:
+            encode(length)
+        except ValueError:
+            continue
+        return length
+    return 0
+
+
+def _content(message: dict[str, Any], place: str) -> str:
+    """The text of a message."""
+    if message["role"] not in ROLES:
+        raise ValueError(
+            f"{place}: the role is {show(message['role'])}, expected one of {', '.join(ROLES)}"
+        )
+    content = message.get("content")
+    if content is None and not message.get("tool_calls"):
+        raise ValueError(f"{place}: the message has no content, expected text")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+    for part in parts:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            raise ValueError(f"{place}: a part of the content is {show(part)}, expected text")
+    return "".join(part["text"] for part in parts)
+
+
+def _lines(text: str) -> list[int]:
+    """The line on which each message begins, in a text that fits the schema."""
+    decoder = json.JSONDecoder()
+
+    def skip(at: int) -> int:
+        while text[at] in " \t\r\n,:":
+            at += 1
+        return at
+
+    at = skip(0)
+    if text[at] == "{":
+        start, at = 0, skip(at + 1)
+        while text[at] != "}":
+            key, at = decoder.raw_decode(text, at)
+            value = skip(at)
+            if key == "conversation":  # of two, JSON's reader takes the last
+                start = value
+            at = skip(decoder.raw_decode(text, value)[1])
+        at = start
+    lines, at = [], skip(at + 1)
+    while text[at] != "]":
+        lines.append(text.count("\n", 0, at) + 1)
+        at = skip(decoder.raw_decode(text, at)[1])
+    return lines
