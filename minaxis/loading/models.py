@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
+from minaxis.distributed.tensor_parallel import Share, sample_on_first_rank, tensor_group
 from minaxis.fast.install import install
 from minaxis.loading.folder import read_folder, read_tokenizer
 from minaxis.loading.gemma2 import Gemma2, Gemma2Config
@@ -44,6 +46,7 @@ def load(
     *,
     download: bool = False,
     fast: bool = True,
+    tensor_parallel: int = 1,
 ) -> tuple[Transformer, AnyTokenizer]:
     """A model and its tokenizer, ready for inference.
 
@@ -59,6 +62,8 @@ def load(
             have its latest version.
         fast: install the fast twins of fast/, which give the same tokens. False runs the plain
             code of model.py and generation.py.
+        tensor_parallel: the number of ranks, started by torchrun, that share one model. Each of
+            them reads its part of the weights, and all must make the same calls.
 
     Returns:
         The model, in eval mode, and its tokenizer.
@@ -73,6 +78,7 @@ def load(
         [answer] = minaxis.generate(model, tokenizer, [prompt])
     """
     device = pick_device(device)
+    group = tensor_group(tensor_parallel) if tensor_parallel > 1 else None
     path = find(name, download=download)
     tensors: Iterable[tuple[str, Tensor]]
     tokenizer: AnyTokenizer
@@ -87,9 +93,11 @@ def load(
         tokenizer = read_tokenizer(path, vocab_size=config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
     mapped = path.suffix != ".gguf"  # its tensors are computed, and belong to nobody else
-    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped)
+    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped, group=group)
     if fast:
         install(model)
+    if group:
+        sample_on_first_rank(model, group)
     return model, tokenizer
 
 
@@ -161,6 +169,7 @@ def build(
     dtype: torch.dtype,
     device: torch.device,
     copy: bool = True,
+    group: ProcessGroup | None = None,
 ) -> Transformer:
     """A model from named tensors, taken one at a time; every tensor must fit.
 
@@ -168,6 +177,7 @@ def build(
         tensors: (name, tensor) pairs.
         source: the file or folder of the tensors, for error messages.
         copy: copy each tensor. One that is mapped from a file would change with the file.
+        group: the ranks that share the model; this one keeps its part of each tensor.
 
     Returns:
         The model, in eval mode.
@@ -176,6 +186,7 @@ def build(
         ValueError: a tensor too many, too few, of another shape than the config says, or with a
             number that is not finite.
     """
+    share = Share(config, group) if group else None
     with torch.device("meta"):  # shapes only: no memory, no time spent on random weights
         model = MODELS[type(config)](config)
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
@@ -188,14 +199,20 @@ def build(
                 f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"expected {expected[name]} from the config"
             )
+        if share:
+            tensor = share.part(name, tensor)
         if not is_finite(tensor):
             raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
         state[name] = tensor.to(device=device, dtype=dtype, copy=copy)
     if missing := [name for name in expected if name not in state]:
         raise ValueError(f"{source}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    if share:
+        with torch.device("meta"):
+            model = MODELS[type(config)](share.config)
+        share.connect(model)
     model.load_state_dict(state, strict=False, assign=True)
     model.tie()
-    return model.eval()
+    return model.to(device).eval()
 
 
 def _smollm2() -> Path:
