@@ -148,7 +148,22 @@ class Share:
             self.connect_norms(model)
         # What asks the model for its numbers must not see that its vocabulary is cut.
         model.config = replace(self.config, vocab_size=self.whole.vocab_size)
-        model.model.config = self.whole
+        setattr(model, "share", self)  # noqa: B010 (a type checker expects a module)
+
+    def sample_on_first_rank(self, model: Transformer) -> None:
+        """Let all ranks continue with the tokens that the first one sampled.
+
+        All have the same logits, but a GPU may round the sums of the sampler differently.
+        """
+        sample_here = getattr(model, "fast_sample", sample)
+        first = dist.get_global_rank(self.group, 0)
+
+        def sample_there(*args: Any) -> tuple[Tensor, Tensor]:
+            tokens, logprobs = sample_here(*args)
+            dist.broadcast(tokens, first, group=self.group)
+            return tokens, logprobs
+
+        setattr(model, "fast_sample", sample_there)  # noqa: B010
 
     def connect_norms(self, model: Transformer) -> None:
         """Let OLMo 2's norms over all heads know the heads of the other ranks."""
@@ -180,18 +195,3 @@ class NormOverRanks(NormOverHeads):
         dist.all_reduce(mean, group=self.group)
         h = h * torch.rsqrt(mean + self.eps)
         return self.weight.view(-1, 1, x.shape[-1]) * h.to(x.dtype)
-
-
-def sample_on_first_rank(model: Transformer, group: dist.ProcessGroup) -> None:
-    """Let every rank continue with the tokens that the group's first rank sampled.
-
-    The logits are the same on all ranks, but on a GPU their sums may be rounded differently.
-    """
-    sample_here = getattr(model, "fast_sample", sample)
-
-    def sample_there(*args: Any) -> tuple[Tensor, Tensor]:
-        tokens, logprobs = sample_here(*args)
-        dist.broadcast(tokens, dist.get_global_rank(group, 0), group=group)
-        return tokens, logprobs
-
-    setattr(model, "fast_sample", sample_there)  # noqa: B010

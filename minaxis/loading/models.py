@@ -10,13 +10,11 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributed import ProcessGroup
 
-from minaxis.distributed.tensor_parallel import Share, sample_on_first_rank, tensor_group
 from minaxis.fast.install import install
 from minaxis.loading.folder import read_folder, read_tokenizer
 from minaxis.loading.gemma2 import Gemma2, Gemma2Config
@@ -29,6 +27,9 @@ from minaxis.roles import ASSETS
 from minaxis.support.schema import is_finite
 from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import AnyTokenizer
+
+if TYPE_CHECKING:
+    from minaxis.distributed.tensor_parallel import Share
 
 MODELS: dict[type[Config], Callable[[Any], Transformer]] = {
     Config: Transformer,
@@ -78,7 +79,6 @@ def load(
         [answer] = minaxis.generate(model, tokenizer, [prompt])
     """
     device = pick_device(device)
-    group = tensor_group(tensor_parallel) if tensor_parallel > 1 else None
     path = find(name, download=download)
     tensors: Iterable[tuple[str, Tensor]]
     tokenizer: AnyTokenizer
@@ -93,11 +93,16 @@ def load(
         tokenizer = read_tokenizer(path, vocab_size=config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
     mapped = path.suffix != ".gguf"  # its tensors are computed, and belong to nobody else
-    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped, group=group)
+    share = None
+    if tensor_parallel > 1:  # not every build of PyTorch has torch.distributed
+        from minaxis.distributed.tensor_parallel import Share, tensor_group
+
+        share = Share(config, tensor_group(tensor_parallel))
+    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped, share=share)
     if fast:
         install(model)
-    if group:
-        sample_on_first_rank(model, group)
+    if share:
+        share.sample_on_first_rank(model)
     return model, tokenizer
 
 
@@ -169,7 +174,7 @@ def build(
     dtype: torch.dtype,
     device: torch.device,
     copy: bool = True,
-    group: ProcessGroup | None = None,
+    share: "Share | None" = None,
 ) -> Transformer:
     """A model from named tensors, taken one at a time; every tensor must fit.
 
@@ -177,7 +182,7 @@ def build(
         tensors: (name, tensor) pairs.
         source: the file or folder of the tensors, for error messages.
         copy: copy each tensor. One that is mapped from a file would change with the file.
-        group: the ranks that share the model; this one keeps its part of each tensor.
+        share: what this rank keeps, if several ranks share the model.
 
     Returns:
         The model, in eval mode.
@@ -186,7 +191,6 @@ def build(
         ValueError: a tensor too many, too few, of another shape than the config says, or with a
             number that is not finite.
     """
-    share = Share(config, group) if group else None
     with torch.device("meta"):  # shapes only: no memory, no time spent on random weights
         model = MODELS[type(config)](config)
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
