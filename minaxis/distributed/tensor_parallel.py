@@ -112,10 +112,10 @@ class Share:
         """A copy of this rank's part of a parameter. Nothing else is read if it is mapped."""
         module, kind = name.split(".")[-2:]
         if module not in self.slices:
-            return tensor
+            return tensor.clone()
         dim, slices = self.slices[module]
         if dim == 1 and kind == "bias":  # the sum over ranks must have it once
-            return tensor if self.rank == 0 else torch.zeros_like(tensor)
+            return tensor.clone() if self.rank == 0 else torch.zeros_like(tensor)
         parts = [tensor[s] if dim == 0 else tensor[:, s] for s in slices]
         if module in ("embed_tokens", "lm_head"):
             parts.append(tensor.new_zeros(self.words + 1 - len(parts[0]), tensor.shape[1]))

@@ -204,7 +204,7 @@ def build(
                 f"expected {expected[name]} from the config"
             )
         if share:
-            tensor = share.part(name, tensor)
+            tensor, copy = share.part(name, tensor), False
         if not is_finite(tensor):
             raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
         state[name] = tensor.to(device=device, dtype=dtype, copy=copy)
