@@ -33,6 +33,7 @@ def folder(tmp_path_factory, byte_tokenizer):
         places = [end, end := end + p.nbytes]
         header[name] = {"dtype": "F32", "shape": list(p.shape), "data_offsets": places}
     text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # aligned as by the library safetensors
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)
