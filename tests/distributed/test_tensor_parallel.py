@@ -40,7 +40,7 @@ def folder(tmp_path_factory, byte_tokenizer):
     return folder
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def results(request, folder):
     """What each of 2, and of 4 ranks found."""
     command = [sys.executable, SCRIPT, str(request.param), folder.parent]
