@@ -70,7 +70,8 @@ def load(
         The model, in eval mode, and its tokenizer.
 
     Raises:
-        ValueError: an unknown name, or a file that is damaged or of an unsupported kind.
+        ValueError: an unknown name, a file that is damaged or of an unsupported kind, or ranks that
+            cannot share the model.
         ImportError: a package is missing; the message has the command that installs it.
 
     Example:
