@@ -107,11 +107,15 @@ def main() -> None:
     parser.add_argument("--borrow", type=Path, metavar="FOLDER",
         help="site-packages folder with torch, so that no page installs torch")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="pages that run at the same time")
+    parser.add_argument("--first", nargs="+", type=Path, default=[], metavar="PAGE",
+        help="pages that start first, because they take longest")  # fmt: skip
     args = parser.parse_args()
     if args.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # one thread a page
+    first = [page.resolve() for page in args.first]
+    queue = sorted(args.pages or pages(), key=lambda page: page.resolve() not in first)
     with ThreadPoolExecutor(args.jobs) as pool:
-        problems = list(pool.map(lambda page: run(page, args.borrow), args.pages or pages()))
+        problems = list(pool.map(lambda page: run(page, args.borrow), queue))
     sys.exit("\n\n".join(filter(None, problems)) or 0)
 
 

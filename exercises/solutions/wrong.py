@@ -47,6 +47,12 @@ WRONG: list[tuple[str, str, str, str]] = [
         "block._forward_hooks.clear()",
     ),
     (
+        "e1_hook",
+        "changes what the model computes",
+        "seen.append(output)",
+        "seen.append(output) or 0 * output",
+    ),
+    (
         "e2_response_mean",
         "prompt tokens in the mean",
         "h[-len(response) :].mean(0)",
