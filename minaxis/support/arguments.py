@@ -10,20 +10,28 @@ from typing import Any, NoReturn
 
 import torch
 
+from minaxis.distributed import ranks
 from minaxis.support.files import write_bytes
 
 Number = int | float
 _MEMORY_IS_FULL = ("allocate memory", "out of memory")  # PyTorch's errors have no kind of their own
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, over_ranks: bool = False) -> None:
     """Run a script, and end it with one line if it fails or is interrupted.
 
     Bad input, an unwritable path or a full disk ends it with status 2, and Ctrl-C with status 130.
+
+    Args:
+        over_ranks: whether it shares its work with other ranks, if torchrun starts it.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        ranks.start()
+        if ranks.count() > 1 and not over_ranks:
+            raise ValueError("this script runs in one process: start it with python, not torchrun")
         main()
+        ranks.stop()
         sys.stdout.flush()  # the disk to which it is redirected may be full
     except (ValueError, ImportError, OSError) as e:
         _end(2, f"{sys.argv[0]}: error: {' '.join(str(e).split())}")
@@ -41,7 +49,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    print(line, file=sys.stderr)
+    ranks.print_error(line)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try once more, and end with a traceback
