@@ -60,7 +60,7 @@ CONFIGS = {
 }
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11, 12, 20 + i] for i in range(3)] + [[300, 150, 3], [7]]
 IDS = torch.randint(0, 301, (3, 20), generator=torch.Generator().manual_seed(2))
-GREEDY = mx.SamplingParams(max_new_tokens=5, temperature=0)
+GREEDY = mx.SamplingParams(max_new_tokens=4, temperature=0)
 NO_TEXT = SimpleNamespace(stop=[2])  # all that `generate` needs of a tokenizer
 
 
@@ -112,7 +112,7 @@ def compare(whole, group):
     shared_streams, shared_logits, shared_tokens = measure(shared, axis)
     install(shared)
     shared.share.sample_on_first_rank(shared)
-    sampling = mx.SamplingParams(max_new_tokens=5, temperature=1.0)
+    sampling = mx.SamplingParams(max_new_tokens=4, temperature=1.0)
     return {
         "streams": (streams - shared_streams).abs().max().item(),
         "logits": (logits - shared_logits).abs().max().item(),

@@ -10,6 +10,7 @@ import torch
 
 import minaxis as mx
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("share_models.py")
 
 
@@ -44,7 +45,7 @@ def folder(tmp_path_factory, byte_tokenizer):
 def results(request, folder):
     """What each of 2, and of 4 ranks found."""
     command = [sys.executable, SCRIPT, str(request.param), folder.parent]
-    end = subprocess.run(command, timeout=100, capture_output=True, text=True, check=False)
+    end = subprocess.run(command, timeout=300, capture_output=True, text=True, check=False)
     assert end.returncode == 0, end.stderr
     files = [folder.parent / f"{rank}.json" for rank in range(request.param)]
     return [json.loads(file.read_text()) for file in files]
@@ -101,3 +102,27 @@ def test_numbers_of_ranks_that_do_not_fit_are_refused_in_one_line(results):
         assert "random has 1 query heads: expected at most 1 ranks" in rank["few heads"]
     with pytest.raises(ValueError, match="start the script with torchrun --nproc-per-node 2"):
         mx.load("tiny", tensor_parallel=2)
+
+
+@pytest.mark.slow
+def test_two_groups_of_two_ranks_collect_and_fit_what_one_process_does(tmp_path):
+    choice = {"n-roles": 5, "n-prompts": 1, "n-questions": 6, "tokens": 20, "batch-size": 12}
+    starts = {
+        "one": [sys.executable],
+        "groups": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4"],
+    }
+    for name, start in starts.items():
+        command = [*start, ROOT / "fit_axis.py", "--out", tmp_path / name]
+        command += [f"--{flag}={value}" for flag, value in choice.items()]
+        command += ["--tensor-parallel=2"] * (name == "groups")
+        end = subprocess.run(command, timeout=300, capture_output=True, text=True, check=False)
+        assert end.returncode == 0, end.stderr
+    words = [(tmp_path / name / "responses.jsonl").read_bytes() for name in starts]
+    assert words[0] == words[1]
+    one, groups = (mx.Axis.load(tmp_path / name / "axis.pt") for name in starts)
+    assert one.roles == groups.roles
+    torch.testing.assert_close(groups.vectors, one.vectors, atol=1e-5, rtol=0)
+    torch.testing.assert_close(groups.unit(), one.unit(), atol=1e-6, rtol=0)
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in starts]
+    cosines = [[row["cos_pc1"] for row in report["random_control"]] for report in reports]
+    assert cosines[1] == pytest.approx(cosines[0], abs=1e-4)
