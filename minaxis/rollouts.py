@@ -185,7 +185,7 @@ def collect(
     seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
     groups = _groups(asked, batch_size)
-    ranks.check(model, {**meta, "prompts": prompts}, folder, len(groups))
+    ranks.check_shares(model, {**meta, "prompts": prompts}, folder, len(groups))
     rollouts = ranks.rank_0_first(lambda: Rollouts(meta, folder))  # it writes the settings
     todo = [group for group in groups if not all(r in rollouts for r in group)]
     total = sum(len(asked[r]) for g in todo for r in g)

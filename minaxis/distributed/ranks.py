@@ -21,8 +21,9 @@ from zlib import crc32
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
 from minaxis.support.progress import Progress
 
@@ -127,6 +128,20 @@ def rank_0_first(make: Callable[[], T]) -> T:
     return made
 
 
+def average(x: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks."""
+    if _store:
+        x = x.detach().clone()
+        dist.all_reduce(x)
+        x /= count()
+    return x
+
+
+def with_shared_gradients(model: nn.Module) -> nn.Module:
+    """A model whose gradients, after `backward`, are the mean of all ranks' gradients."""
+    return DistributedDataParallel(model) if _store else model
+
+
 class SharedProgress(Progress):
     """Counts what all ranks have done, and prints it on rank 0. All ranks must make one."""
 
@@ -150,29 +165,41 @@ class SharedProgress(Progress):
             self.advance(0, 0)
 
 
-def check(
+def check_shares(
     model: nn.Module, settings: Mapping[str, Any], folder: str | Path | None, batches: int
 ) -> None:
-    """Check that all ranks have the same settings and weights, and that each has work to do.
+    """`check_same`, and check that every worker has work to do.
 
     Args:
-        settings: what the results depend on.
         folder: where the workers leave their results.
         batches: the number of batches, which are shared out among the workers.
 
     Raises:
-        ValueError: on every rank. If a rank has something else than rank 0, it names both.
+        ValueError: on every rank.
     """
-    if not _store:
-        return
-    size, workers = count() // worker(model).total, worker(model).total
+    check_same(model, settings)
+    workers = worker(model).total
     if workers > 1 and folder is None:
         raise ValueError(f"{workers} workers share the roles: give a folder for their results")
     if workers > batches:
         raise ValueError(
-            f"{workers} workers, but the roles fill {batches} batches: start at most "
-            f"{batches * size} ranks, or choose a smaller batch size"
+            f"more workers ({workers}) than batches of roles ({batches}): start at most "
+            f"{batches * (count() // workers)} ranks, or choose a smaller batch size"
         )
+
+
+def check_same(model: nn.Module, settings: Mapping[str, Any]) -> None:
+    """Check that all ranks have the same weights and settings.
+
+    Args:
+        settings: what the results depend on.
+
+    Raises:
+        ValueError: on every rank. It names a rank that has something else than rank 0, and what.
+    """
+    if not _store:
+        return
+    size = count() // worker(model).total
     # A sum tells different weights apart. In float64, and so the same on every rank.
     sums = {name: crc32(repr(value).encode()) for name, value in settings.items()}
     weights = [p.detach().double().sum().item() for p in model.parameters()]
