@@ -65,6 +65,19 @@ def split_heads(config: Config, rank: int, ranks: int) -> tuple[list[int], list[
     return heads, key_heads[:1] if key_heads[0] == key_heads[-1] else key_heads
 
 
+def config_of_rank(config: Config, rank: int, ranks: int) -> Config:
+    """The numbers of a rank's part of a model. The last rank may have fewer words than rows."""
+    heads, key_heads = split_heads(config, rank, ranks)
+    words = -(-config.vocab_size // ranks)
+    return replace(
+        config,
+        num_attention_heads=len(heads),
+        num_key_value_heads=len(key_heads),
+        intermediate_size=len(split(config.intermediate_size, rank, ranks)),
+        vocab_size=words + 1,  # the last row is zero, and stands for all words of other ranks
+    )
+
+
 class Share:
     """What one rank has of a model.
 
@@ -84,16 +97,10 @@ class Share:
                 f"tensor parallel over {self.ranks} ranks, but {config.name} has {most} query "
                 f"heads: expected at most {most} ranks"
             )
+        self.config = config_of_rank(config, self.rank, self.ranks)
+        self.words = self.config.vocab_size - 1
         heads, key_heads = split_heads(config, self.rank, self.ranks)
         units = split(config.intermediate_size, self.rank, self.ranks)
-        self.words = -(-config.vocab_size // self.ranks)  # of a rank; the last may have fewer
-        self.config = replace(
-            config,
-            num_attention_heads=len(heads),
-            num_key_value_heads=len(key_heads),
-            intermediate_size=len(units),
-            vocab_size=self.words + 1,  # a last row of zeros, for all words of other ranks
-        )
         width = config.head_dim
         q = [slice(h * width, (h + 1) * width) for h in heads]
         k = [slice(h * width, (h + 1) * width) for h in key_heads]
