@@ -2,6 +2,7 @@
 
     python fit_axis.py                        # the tiny model: 10 s on two cores
     python fit_axis.py --model smollm2        # 5 minutes, after pip install 'minaxis[open]'
+    torchrun --nproc-per-node 4 fit_axis.py   # four processes share the roles
 
 Every role answers every question. The axis is the mean activation of the default Assistant minus
 that of the roles. The last columns of the table are the control: the same responses read by a copy
@@ -27,9 +28,10 @@ from torch import Tensor, nn
 
 import minaxis as mx
 from minaxis.axis import layer_table
+from minaxis.distributed import ranks
 from minaxis.hooks import describe
 from minaxis.loading.reference import read_responses, read_scores
-from minaxis.paper.controls import random_weights_axis
+from minaxis.paper.controls import read_by_random_weights
 from minaxis.roles import DEFAULT, Roles
 from minaxis.support import arguments
 from minaxis.support.files import write_json
@@ -80,6 +82,13 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="leave out responses with NaN or infinite activations, and say how many",
     )
+    add(
+        "--tensor-parallel",
+        type=count,
+        metavar="K",
+        default=1,
+        help="K ranks share one model, if it is too large for one GPU (with torchrun)",
+    )
     add("--no-control", action="store_true", help="leave out the random-weights control")
     add("--out", type=Path, help="output folder (default: out/MODEL)")
     return p.parse_args()  # fmt: skip
@@ -90,13 +99,18 @@ def main() -> None:
     sampling = mx.SamplingParams(
         max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
     )
-    model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
+    model, tokenizer = mx.load(
+        args.model, args.dtype, args.device,
+        download=args.download, tensor_parallel=args.tensor_parallel,
+    )  # fmt: skip
     out = args.out or arguments.out(args)
     world = World() if arguments.is_tiny(args) and not args.responses else None
     if world:
         torch.set_num_threads(1)  # its matrices are so small that two threads mostly wait
     judged: dict[str, Any] = {}
     if args.responses:
+        if ranks.worker(model).total > 1:
+            raise ValueError("--responses is for one worker: start it with python, not torchrun")
         rollouts = read_responses(model, tokenizer, args.responses / "responses")
         adopted = read_scores(args.responses / "scores", rollouts)
     else:
@@ -107,18 +121,18 @@ def main() -> None:
         scores, threshold = mx.judge(model, tokenizer, rollouts)
         adopted = {role: s > threshold for role, s in scores.items()}
         judged = {"threshold": threshold, "scores": {r: s.tolist() for r, s in scores.items()}}
+    random = None
+    if not args.no_control:
+        random = read_by_random_weights(model, tokenizer, rollouts, args.seed)
+    if ranks.rank():
+        return  # rank 0 does the rest
     filtered = args.filter or world is not None or args.responses is not None
     axis = mx.fit_axis(
         rollouts, adopted if filtered else None,
         position=args.position, skip_nonfinite=args.skip_nonfinite,
     )  # fmt: skip
     axis.adoption = {role: a.float().mean().item() for role, a in adopted.items()}
-    control = None
-    if not args.no_control:
-        random_weights = random_weights_axis(
-            model, tokenizer, rollouts, args.seed, position=args.position
-        )
-        control = layer_table(random_weights)
+    control = layer_table(mx.fit_axis(random, position=args.position)) if random else None
 
     table, middle = layer_table(axis), model.config.num_hidden_layers // 2
     assert axis.role_vectors is not None
@@ -274,4 +288,4 @@ def print_roles(
 
 
 if __name__ == "__main__":
-    arguments.run(main)
+    arguments.run(main, over_ranks=True)

@@ -26,6 +26,7 @@ principal components do not.
 import torch
 from torch import Tensor, nn
 
+from minaxis.distributed import ranks
 from minaxis.generation import TokenLists, length_batches, prepare
 from minaxis.loading.transformers_model import adapt
 from minaxis.roles import DEFAULT
@@ -74,13 +75,15 @@ def judge(
     """
     neutral = rollouts.meta["roles"][DEFAULT][0]  # the first neutral prompt stands for none
     scores = {}
-    for role in rollouts:
+    for role in ranks.share_out(list(rollouts), model):
         responses = rollouts[role]["responses"]
         neutral_prompts = [
             prompt_ids(tokenizer, {"system": neutral, "question": r["question"]}) for r in responses
         ]
         under_neutral = response_logprob(model, neutral_prompts, [r["ids"] for r in responses])
         scores[role] = rollouts[role]["logprob"] - under_neutral
+    shared = ranks.broadcast(ranks.gather(scores))
+    scores = {role: shared[role] for role in rollouts}
     systems = [r["system"] for r in rollouts[DEFAULT]["responses"]]
     prompted = torch.tensor([system != neutral for system in systems])
     gains = scores.pop(DEFAULT)[prompted]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from minaxis.chat import encode_chat
+from minaxis.distributed import ranks
 from minaxis.generation import (
     SamplingParams,
     TokenLists,
@@ -34,7 +35,6 @@ from minaxis.generation import (
 from minaxis.hooks import capture, edit
 from minaxis.loading.transformers_model import adapt
 from minaxis.roles import Roles, check_roles
-from minaxis.support.progress import Progress
 from minaxis.support.rollout_store import Rollouts
 from minaxis.support.version import __version__
 from minaxis.tokenizer import AnyTokenizer
@@ -122,23 +122,22 @@ def respond_in_batches(
     noise: Tensor,
     sampling: SamplingParams,
     batch_size: int,
-    progress: Progress | None = None,
+    progress: ranks.SharedProgress | None = None,
 ) -> tuple[list[list[int]], Activations]:
     """Responses to any number of prompts, and their activations, in the order of the prompts."""
     ids: list[list[int]] = [[] for _ in prompts]
     parts: list[Activations] = []
-    order: list[int] = []
-    for batch in length_batches([len(p) for p in prompts], batch_size):
+    batches = length_batches([len(p) for p in prompts], batch_size)
+    for batch in batches:
         answers, activations = generate_with_activations(
             model, [prompts[i] for i in batch], noise[batch], tokenizer.stop, sampling
         )
         for i, answer in zip(batch, answers, strict=True):
             ids[i] = answer
         parts.append(activations)
-        order += batch
         if progress:
             progress.advance(len(batch), sum(map(len, answers)))
-    back = torch.tensor(order).argsort()
+    back = torch.tensor([i for batch in batches for i in batch]).argsort()
     return ids, {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
 
 
@@ -158,7 +157,7 @@ def collect(
         roles: name -> system prompts, with the neutral ones under "default" (`read_roles`).
         questions: asked in the user's turn.
         folder: write each role there when it is done, and skip the roles that it already has. An
-            interrupted run then continues, and ends with the same numbers.
+            interrupted run then continues, and ends with the same numbers. Several ranks need it.
 
     Raises:
         ValueError: no role, no question, a prompt too long, or a folder made by other settings.
@@ -184,11 +183,13 @@ def collect(
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
     seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
-
-    rollouts = Rollouts(meta, folder)
-    todo = [group for group in _groups(asked, batch_size) if not all(r in rollouts for r in group)]
-    progress = Progress(sum(len(asked[r]) for g in todo for r in g), "responses", "tokens")
-    for group in todo:
+    groups = _groups(asked, batch_size)
+    ranks.check_shares(model, {**meta, "prompts": prompts}, folder, len(groups))
+    rollouts = ranks.rank_0_first(lambda: Rollouts(meta, folder))  # it writes the settings
+    todo = [group for group in groups if not all(r in rollouts for r in group)]
+    total = sum(len(asked[r]) for g in todo for r in g)
+    progress = ranks.SharedProgress(total, "responses", "tokens", model)
+    for group in ranks.share_out(todo, model):
         # The row noise of a role depends on the seed and the role's name, not on other roles.
         noise = [
             row_noise(crc32(f"{seed} {role}".encode()), len(asked[role]), limit) for role in group
@@ -206,7 +207,9 @@ def collect(
                 for a, answer in zip(asked[role], ids[rows], strict=True)
             ]
             kept = {name: x[rows].clone() for name, x in activations.items()}
-            rollouts[role] = {"responses": responses, **kept}
+            if folder is None or ranks.worker(model).writes:
+                rollouts[role] = {"responses": responses, **kept}
+    progress.finish()
     return rollouts
 
 
@@ -237,12 +240,12 @@ def replay(
     """The same conversations read by another model: its activations on words it did not choose.
 
     With a randomly initialised model, this control shows how much of the axis comes from the words
-    alone. With the same model it gives `collect`'s numbers.
+    alone. With the same model it gives `collect`'s numbers. If several ranks read, rank 0 has all.
     """
     length_batches([], batch_size)
     again = Rollouts(rollouts.meta | {"model": adapt(model).config.name})
-    progress = Progress(len(rollouts), "roles read again", "tokens")
-    for role in rollouts:
+    progress = ranks.SharedProgress(len(rollouts), "roles read again", "tokens", model)
+    for role in ranks.share_out(list(rollouts), model):
         responses = rollouts[role]["responses"]
         prompts, ids = [prompt_ids(tokenizer, r) for r in responses], [r["ids"] for r in responses]
         check_prompts(model, [[*p, *r] for p, r in zip(prompts, ids, strict=True)], 0)
@@ -253,4 +256,5 @@ def replay(
         activations = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         again[role] = {"responses": responses, **activations}
         progress.advance(1, sum(map(len, ids)))
-    return again
+    progress.finish()
+    return again.gather()

@@ -10,7 +10,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from minaxis.support.schema import is_finite
 from minaxis.tiny.checkpoint import read_checkpoint
 from minaxis.tokenizer import AnyTokenizer
 
+if TYPE_CHECKING:
+    from minaxis.distributed.tensor_parallel import Share
+
 MODELS: dict[type[Config], Callable[[Any], Transformer]] = {
     Config: Transformer,
     Gemma2Config: Gemma2,
@@ -44,6 +47,7 @@ def load(
     *,
     download: bool = False,
     fast: bool = True,
+    tensor_parallel: int = 1,
 ) -> tuple[Transformer, AnyTokenizer]:
     """A model and its tokenizer, ready for inference.
 
@@ -59,12 +63,15 @@ def load(
             have its latest version.
         fast: install the fast twins of fast/, which give the same tokens. False runs the plain
             code of model.py and generation.py.
+        tensor_parallel: the number of ranks, started by torchrun, that share one model. Each of
+            them reads its part of the weights, and all must make the same calls.
 
     Returns:
         The model, in eval mode, and its tokenizer.
 
     Raises:
-        ValueError: an unknown name, or a file that is damaged or of an unsupported kind.
+        ValueError: an unknown name, a file that is damaged or of an unsupported kind, or ranks that
+            cannot share the model.
         ImportError: a package is missing; the message has the command that installs it.
 
     Example:
@@ -87,9 +94,16 @@ def load(
         tokenizer = read_tokenizer(path, vocab_size=config.vocab_size)
     dtype = dtype or (torch.float32 if device.type == "cpu" else stored)
     mapped = path.suffix != ".gguf"  # its tensors are computed, and belong to nobody else
-    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped)
+    share = None
+    if tensor_parallel > 1:  # not every build of PyTorch has torch.distributed
+        from minaxis.distributed.tensor_parallel import Share, tensor_group
+
+        share = Share(config, tensor_group(tensor_parallel))
+    model = build(config, tensors, path, dtype=dtype, device=device, copy=mapped, share=share)
     if fast:
         install(model)
+    if share:
+        share.sample_on_first_rank(model)
     return model, tokenizer
 
 
@@ -161,6 +175,7 @@ def build(
     dtype: torch.dtype,
     device: torch.device,
     copy: bool = True,
+    share: "Share | None" = None,
 ) -> Transformer:
     """A model from named tensors, taken one at a time; every tensor must fit.
 
@@ -168,6 +183,7 @@ def build(
         tensors: (name, tensor) pairs.
         source: the file or folder of the tensors, for error messages.
         copy: copy each tensor. One that is mapped from a file would change with the file.
+        share: what this rank keeps, if several ranks share the model.
 
     Returns:
         The model, in eval mode.
@@ -188,14 +204,20 @@ def build(
                 f"{source}: tensor {name} has shape {tuple(tensor.shape)}, "
                 f"expected {expected[name]} from the config"
             )
+        if share:
+            tensor, copy = share.part(name, tensor), False
         if not is_finite(tensor):
             raise ValueError(f"{source}: tensor {name} has a number that is NaN or infinite")
         state[name] = tensor.to(device=device, dtype=dtype, copy=copy)
     if missing := [name for name in expected if name not in state]:
         raise ValueError(f"{source}: {len(missing)} tensors are missing, the first is {missing[0]}")
+    if share:
+        with torch.device("meta"):
+            model = MODELS[type(config)](share.config)
+        share.connect(model)
     model.load_state_dict(state, strict=False, assign=True)
     model.tie()
-    return model.eval()
+    return model.to(device).eval()
 
 
 def _smollm2() -> Path:

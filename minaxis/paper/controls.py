@@ -27,6 +27,7 @@ from minaxis.activation_cap import cap_reference
 from minaxis.axis import Axis, fit_axis
 from minaxis.generation import TokenLists
 from minaxis.hooks import capture, edit
+from minaxis.loading.models import build
 from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
 from minaxis.paper.lab import RANDOM_AXES, Lab
@@ -203,5 +204,11 @@ def read_by_random_weights(
     model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts, seed: int
 ) -> Rollouts:
     """The same responses, read by a copy of the model with random weights."""
-    random = type(model)(model.config).initialise(torch.Generator().manual_seed(seed))
-    return replay(random.to(model.lm_head.weight).eval(), tokenizer, rollouts)
+    share = getattr(model, "share", None)  # what this rank has, if ranks share the model
+    config = share.whole if share else model.config
+    random = type(model)(config).initialise(torch.Generator().manual_seed(seed))
+    random = build(
+        config, random.named_parameters(), "random weights",
+        dtype=model.dtype, device=model.device, copy=False, share=share,
+    )  # fmt: skip
+    return replay(random, tokenizer, rollouts)

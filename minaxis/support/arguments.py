@@ -10,24 +10,34 @@ from typing import Any, NoReturn
 
 import torch
 
+from minaxis.distributed import ranks
 from minaxis.support.files import write_bytes
 
 Number = int | float
+_RANK_HAS_ENDED = "by peer"  # the error of a rank that waits for one whose connection is closed
 _MEMORY_IS_FULL = ("allocate memory", "out of memory")  # PyTorch's errors have no kind of their own
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, over_ranks: bool = False) -> None:
     """Run a script, and end it with one line if it fails or is interrupted.
 
     Bad input, an unwritable path or a full disk ends it with status 2, and Ctrl-C with status 130.
+
+    Args:
+        over_ranks: whether it shares its work with other ranks, if torchrun starts it.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        ranks.start()
+        if ranks.count() > 1 and not over_ranks:
+            raise ValueError("this script runs in one process: start it with python, not torchrun")
         main()
         sys.stdout.flush()  # the disk to which it is redirected may be full
     except (ValueError, ImportError, OSError) as e:
         _end(2, f"{sys.argv[0]}: error: {' '.join(str(e).split())}")
     except (MemoryError, RuntimeError) as e:
+        if ranks.count() > 1 and _RANK_HAS_ENDED in str(e):
+            _end(2, "another rank has ended")
         full = isinstance(e, MemoryError) or any(sign in str(e) for sign in _MEMORY_IS_FULL)
         if not full:
             raise
@@ -35,13 +45,14 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end(130, "\ninterrupted; finished work is kept")
     finally:
+        ranks.stop()
         # A script is over now. (Its own handler, for the imports, would not last until its end.)
         by_script = before is not signal.default_int_handler
         signal.signal(signal.SIGINT, signal.SIG_IGN if by_script else before)
 
 
 def _end(status: int, line: str) -> NoReturn:
-    print(line, file=sys.stderr)
+    ranks.print_error(line)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try once more, and end with a traceback

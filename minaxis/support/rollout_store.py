@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from minaxis.distributed import ranks
 from minaxis.support.files import read_json, read_tensors, write_bytes, write_json, write_tensors
 from minaxis.support.schema import Floats, Plain, Whole
 
@@ -65,6 +66,11 @@ class Rollouts(Mapping[str, Rollout]):
         rollouts = cls(_read_meta(Path(folder) / "settings.json"), folder)
         rollouts.check_complete()
         return rollouts
+
+    def gather(self) -> "Rollouts":
+        """On rank 0, let memory hold the roles that any rank has."""
+        self._in_memory = ranks.gather(self._in_memory)
+        return self
 
     def asked(self, role: str) -> list[dict[str, str]]:
         """What a role is asked: N dicts with system prompt and question, questions innermost."""

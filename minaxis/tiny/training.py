@@ -1,4 +1,9 @@
-"""The training loop of the tiny model. After an interruption, it continues."""
+"""The training loop of the tiny model. After an interruption, it continues.
+
+If torchrun starts several ranks, each computes the loss on its share of every batch. The gradients
+are those of the whole batch, so the ranks keep the same weights, and the number of ranks changes
+nothing but the rounding.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minaxis.distributed import ranks
 from minaxis.model import Transformer
 from minaxis.support.files import blame, read_tensors, write_tensors
 from minaxis.support.progress import Progress
@@ -40,15 +46,21 @@ def make_optimisers(
     ]
 
 
-def batch_loss(model: Transformer, batch: Sequence[Document]) -> Tensor:
-    """The mean cross-entropy of a batch's targets, in nats per target: a tensor of shape ()."""
+def count_targets(batch: Sequence[Document]) -> int:
+    """At how many positions of a batch a loss is taken."""
+    return sum(t != IGNORE for _, targets in batch for t in targets)
+
+
+def summed_loss(model: nn.Module, batch: Sequence[Document]) -> Tensor:
+    """The sum of the cross-entropies of a batch's targets, in nats: a tensor of shape ()."""
+    device = next(model.parameters()).device
     longest = max(len(ids) for ids, _ in batch)
     # The padding is on the right: causal attention never sees it, and it has no targets.
     ids = [ids + [0] * (longest - len(ids)) for ids, _ in batch]
     targets = [targets + [IGNORE] * (longest - len(targets)) for _, targets in batch]
-    logits = model(torch.tensor(ids, device=model.device))  # (B, T, V)
-    target = torch.tensor(targets, device=model.device)  # (B, T)
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=IGNORE)
+    logits = model(torch.tensor(ids, device=device))  # (B, T, V)
+    target = torch.tensor(targets, device=device).flatten()  # (B T,)
+    return F.cross_entropy(logits.flatten(0, 1), target, ignore_index=IGNORE, reduction="sum")
 
 
 def learning_rate_factor(step: int, steps: int) -> float:
@@ -64,9 +76,13 @@ def training_steps(
 ) -> Iterator[tuple[int, float]]:
     """Train on the batches from number `first` on, and yield (steps done, loss) after each."""
     model.train()
+    shared, nothing = ranks.with_shared_gradients(model), [([0], [IGNORE])]
     rates = [g.setdefault("initial_lr", g["lr"]) for o in optimisers for g in o.param_groups]
     for step in range(first, len(batches)):
-        loss = batch_loss(model, batches[step])
+        batch = batches[step]
+        mine = batch[ranks.rank() :: ranks.count()] or nothing
+        # The mean over the batch's targets is the mean over ranks of these.
+        loss = summed_loss(shared, mine) / count_targets(batch) * ranks.count()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, rate in zip(optimisers, rates, strict=True):
@@ -74,7 +90,7 @@ def training_steps(
             optimiser.param_groups[0]["lr"] = rate * factor
             optimiser.step()
             optimiser.zero_grad()
-        yield step + 1, loss.item()
+        yield step + 1, ranks.average(loss).item()
     model.eval()
 
 
@@ -83,8 +99,7 @@ def validation_loss(model: Transformer, docs: Sequence[Document]) -> float:
     """The mean loss on documents that the model was not trained on, in nats per target."""
     total, count = 0.0, 0
     for batch in token_batches(docs, 4096, Random(0)):
-        n = sum(t != IGNORE for _, targets in batch for t in targets)
-        total, count = total + batch_loss(model, batch).item() * n, count + n
+        total, count = total + summed_loss(model, batch).item(), count + count_targets(batch)
     return total / count
 
 
@@ -122,9 +137,12 @@ def train_phase(
                     optimiser.load_state_dict(state)
             first = saved["step"]
             print(f"{phase.name}: continues after step {first} of {steps}")
+    ranks.check_same(model, {**settings, "phase": phase.name, "step": first})
     progress, average = Progress(steps - first, phase.name, "tokens"), None
     last_saved = time.monotonic()
     for step, loss in training_steps(model, optimisers, phase.batches, first):
+        if ranks.rank():
+            continue  # rank 0 reports and writes
         average = loss if average is None else 0.95 * average + 0.05 * loss
         tokens = sum(len(ids) for ids, _ in phase.batches[step - 1])
         progress.advance(1, tokens, note=f"  loss {average:.3f}")

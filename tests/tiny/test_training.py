@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from minaxis.support.files import read_tensors, write_tensors
-from minaxis.tiny.documents import IGNORE, document, token_batches
+from minaxis.tiny.documents import document, token_batches
 from minaxis.tiny.phases import Phase
-from minaxis.tiny.training import batch_loss, train_phase, validation_loss
+from minaxis.tiny.training import summed_loss, train_phase, validation_loss
 
 
 def ignore(step, steps):
@@ -17,10 +17,9 @@ def test_the_loss_of_a_batch_does_not_depend_on_its_padding(world, world_tokeniz
     rng, model = Random(0), small().eval()
     docs = [document(world_tokenizer, world.lesson(rng), replies_only=True) for _ in range(6)]
     with torch.no_grad():
-        together = batch_loss(model, docs)
-        counts = [sum(t != IGNORE for t in targets) for _, targets in docs]
-        alone = sum(batch_loss(model, [d]) * n for d, n in zip(docs, counts, strict=True))
-    torch.testing.assert_close(together, alone / sum(counts))
+        together = summed_loss(model, docs)
+        alone = sum(summed_loss(model, [d]) for d in docs)
+    torch.testing.assert_close(together, alone)
 
 
 def test_an_interrupted_phase_continues_and_ends_with_the_same_weights(

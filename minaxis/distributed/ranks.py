@@ -1,0 +1,227 @@
+"""Several processes share the work. torchrun starts them, and each of them is a *rank*.
+
+    python fit_axis.py                              one process: rank 0 of 1
+    torchrun --nproc-per-node 4 fit_axis.py         four processes on one machine
+
+A *worker* is one rank, or the ranks that share one model (tensor_parallel.py). Each worker takes
+its share of the roles, and one of its ranks writes them. Rank 0 alone prints and fits the axis. If
+a rank fails, torchrun ends the others and says which one it was.
+
+With one process, every function here returns at once what this process has.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from itertools import count as counter
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from zlib import crc32
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from minaxis.support.progress import Progress
+
+T = TypeVar("T")
+_store: list[dist.Store] = []  # what all ranks can read and write, once `start` has been called
+_numbers = counter()
+
+
+def start() -> None:
+    """Meet the other ranks, if torchrun started this process. Ranks but the first print nothing.
+
+    Raises:
+        ValueError: the other ranks cannot be found.
+    """
+    if "RANK" not in os.environ:
+        return
+    try:
+        store, rank, ranks = next(rendezvous("env://", timeout=timedelta(minutes=5)))
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        # A rank may wait for the others for days. If one of them dies, torchrun ends all.
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=ranks, timeout=timedelta(days=100)
+        )
+    except (ValueError, RuntimeError, KeyError) as e:
+        reason = str(e).splitlines()[0]
+        raise ValueError(f"the other ranks cannot be found ({reason}): use torchrun") from None
+    _store.append(store)
+    if rank:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (it stays open until the process ends)
+
+
+def stop() -> None:
+    """Leave the other ranks, at the end of the work."""
+    if _store:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process."""
+    return dist.get_rank() if _store else 0
+
+
+def count() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if _store else 1
+
+
+class Worker(NamedTuple):
+    """Which worker this process belongs to."""
+
+    number: int
+    total: int  # the number of workers
+    writes: bool  # one rank of each worker writes its files
+
+
+def worker(model: nn.Module) -> Worker:
+    """The worker of this process: the ranks that share this model."""
+    share = getattr(model, "share", None)
+    size = share.ranks if share else 1
+    return Worker(rank() // size, count() // size, rank() % size == 0)
+
+
+def share_out(work: Sequence[T], model: nn.Module) -> Sequence[T]:
+    """This worker's part of the work. What there is to do is what rank 0 says."""
+    here = worker(model)
+    return broadcast(work)[here.number :: here.total]
+
+
+def broadcast(value: T) -> T:
+    """The value that rank 0 has, on every rank."""
+    if not _store:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def gather(parts: dict[str, T]) -> dict[str, T]:
+    """On rank 0, what all ranks have under any name. On the others, their own part."""
+    if not _store:
+        return parts
+    every: list[Any] | None = [{}] * count() if rank() == 0 else None
+    dist.gather_object(parts, every)
+    return {name: value for part in every or [parts] for name, value in part.items()}
+
+
+def wait() -> None:
+    """Return when all ranks have come here."""
+    if _store:
+        dist.barrier()
+
+
+def rank_0_first(make: Callable[[], T]) -> T:
+    """What `make` returns. The other ranks call it when rank 0 has."""
+    if rank():
+        wait()
+    made = make()
+    if not rank():
+        wait()
+    return made
+
+
+def average(x: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks."""
+    if _store:
+        x = x.detach().clone()
+        dist.all_reduce(x)
+        x /= count()
+    return x
+
+
+def with_shared_gradients(model: nn.Module) -> nn.Module:
+    """A model whose gradients, after `backward`, are the mean of all ranks' gradients."""
+    return DistributedDataParallel(model) if _store else model
+
+
+class SharedProgress(Progress):
+    """Counts what all ranks have done, and prints it on rank 0. All ranks must make one."""
+
+    def __init__(self, total: int, label: str, unit: str, model: nn.Module):
+        super().__init__(total, label, unit)
+        self.counts = worker(model).writes  # the ranks of a worker do the same work
+        self.key = f"progress {next(_numbers)}"
+
+    def advance(self, done: int, amount: int, *, note: str = "") -> None:
+        if _store:
+            done, amount = done * self.counts, amount * self.counts
+            done = _store[0].add(f"{self.key} done", done) - self.done
+            amount = _store[0].add(f"{self.key} amount", amount) - self.amount
+        if rank() == 0:
+            super().advance(done, amount, note=note)
+
+    def finish(self) -> None:
+        """Wait for the other ranks, and print the last line if another one did the last work."""
+        wait()
+        if self.done < self.total:
+            self.advance(0, 0)
+
+
+def check_shares(
+    model: nn.Module, settings: Mapping[str, Any], folder: str | Path | None, batches: int
+) -> None:
+    """`check_same`, and check that every worker has work to do.
+
+    Args:
+        folder: where the workers leave their results.
+        batches: the number of batches, which are shared out among the workers.
+
+    Raises:
+        ValueError: on every rank.
+    """
+    check_same(model, settings)
+    workers = worker(model).total
+    if workers > 1 and folder is None:
+        raise ValueError(f"{workers} workers share the roles: give a folder for their results")
+    if workers > batches:
+        raise ValueError(
+            f"more workers ({workers}) than batches of roles ({batches}): start at most "
+            f"{batches * (count() // workers)} ranks, or choose a smaller batch size"
+        )
+
+
+def check_same(model: nn.Module, settings: Mapping[str, Any]) -> None:
+    """Check that all ranks have the same weights and settings.
+
+    Args:
+        settings: what the results depend on.
+
+    Raises:
+        ValueError: on every rank. It names a rank that has something else than rank 0, and what.
+    """
+    if not _store:
+        return
+    size = count() // worker(model).total
+    # A sum tells different weights apart. In float64, and so the same on every rank.
+    sums = {name: crc32(repr(value).encode()) for name, value in settings.items()}
+    weights = [p.detach().double().sum().item() for p in model.parameters()]
+    every: list[Any] = [None] * count()
+    dist.all_gather_object(every, (sums, weights))
+    for other, (its_sums, its_weights) in enumerate(every):
+        first_sums, first_weights = every[other % size]  # of the first worker's same part
+        differ = [name for name in sums if its_sums[name] != first_sums[name]]
+        if its_weights != first_weights:
+            differ.append("weights")
+        if differ:
+            raise ValueError(
+                f"rank {other} has another {', '.join(differ)} than rank {other % size}: give all "
+                "ranks the same arguments and the same files"
+            )
+
+
+def print_error(line: str) -> None:
+    """Print an error to stderr, but only once if all ranks have it."""
+    try:
+        if _store and _store[0].add("errors", 1) > 1:
+            return
+    except RuntimeError:  # the store is gone, because torchrun has ended
+        pass
+    print(f"rank {rank()}: {line}" if count() > 1 else line, file=sys.stderr)
