@@ -1,0 +1,65 @@
+"""Weights of 8 bits for decoding on CPUs: half the bytes of bfloat16, so a token takes less time.
+
+Each row of a matrix is stored as integers of -127 to 127 and one scale: w = scale * q, with scale =
+max|w| / 127. So a weight moves by at most half a scale. Activations, norms and the embedding keep
+bfloat16. Unlike everything else in this folder this changes the numbers: `load(..., int8=True)`
+asks for it, and docs/speed.md says how far logits, axis and drift move.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_MOST_ROWS = 8  # above this PyTorch's 8-bit product is slower than the one in bfloat16
+
+
+class Int8Linear(nn.Module):
+    """`nn.Linear` with integers for weights.
+
+    Args:
+        linear: what it replaces; its weight (N, K) is read once and not kept.
+    """
+
+    weight: Tensor  # (N, K) int8
+    scale: Tensor  # (N,)
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        w = linear.weight.detach().float()
+        # bfloat16 before the division: the integers then belong to the rounded scale.
+        scale = (w.abs().amax(1) / 127).clamp(min=1e-30).to(linear.weight.dtype)
+        integers = (w / scale.float()[:, None]).round().clamp(-127, 127)
+        self.register_buffer("weight", integers.to(torch.int8))
+        self.register_buffer("scale", scale)
+        self.bias = linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) <= _MOST_ROWS and not x.requires_grad:
+            y = torch._weight_int8pack_mm(rows, self.weight, self.scale)
+        else:
+            y = F.linear(rows, self.weight.to(x.dtype)) * self.scale
+        y = y.view(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias
+
+
+def check_int8(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
+    """The dtype of a model with 8-bit weights: bfloat16.
+
+    Raises:
+        ValueError: the device is no CPU, or another dtype was asked for.
+    """
+    if device.type != "cpu" or dtype not in (None, torch.bfloat16):
+        raise ValueError(
+            f"int8 works on a CPU in bfloat16, got device {str(device)!r} and dtype {dtype}: "
+            "pass device='cpu' and no dtype, or leave out int8"
+        )
+    return torch.bfloat16
+
+
+def quantise(model: nn.Module) -> None:
+    """Replace every `nn.Linear` of a bfloat16 model on a CPU by an `Int8Linear`, one at a time."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(parent, name, Int8Linear(child))
