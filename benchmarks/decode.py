@@ -10,14 +10,17 @@ Prints tokens per second (medians), the ratio to transformers in bfloat16 and to
 the same dtype (medians of the paired ratios, least and most in brackets), and the share of the
 memory's reading speed, which is measured in the same run: the bytes of the weights that a token
 reads, times tokens per second. llama.cpp runs where llama-cpp-python is installed, on the package's
-own 4-bit file. The second table says what 8-bit weights change. Writes JSON (--out).
+own 4-bit file. "F.linear" is minaxis without fast/decoding.py. The second table has the speed of
+the kernels, and the last lines say what 8-bit weights change. Writes JSON (--out).
 """
 
 import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,12 @@ from typing import Any
 import torch
 from pipeline import installed
 from smollm2 import make_prompts, transformers_model
-from torch import Tensor
+from torch import Tensor, nn
 
 import minaxis as mx
 from minaxis.chat import encode_chat
+from minaxis.fast.decoding import QuickLinear
+from minaxis.fast.int8 import Int8Linear
 from minaxis.loading.models import find
 from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
@@ -60,11 +65,15 @@ def main() -> None:
             name = f"transformers {str(dtype).removeprefix('torch.')}"
             runs[name] = transformers_run(dtype, prompt), weight_bytes(models[name.split()[1]])
     for name, model in models.items():
-        runs[f"minaxis {name}"] = minaxis_run(model, tokenizer, prompt), weight_bytes(model)
+        run = minaxis_run(model, tokenizer, prompt)
+        runs[f"minaxis {name}"] = run, weight_bytes(model)
+        if name != "int8":
+            runs[f"minaxis {name}, F.linear"] = with_plain_linear(model, run), weight_bytes(model)
     if find_spec("llama_cpp"):
         runs["llama.cpp 4-bit"] = llama_cpp_run(prompt), find("smollm2").stat().st_size
     seconds, speeds = measure(runs, args.rounds, args.tokens)
     report(seconds, {name: size for name, (_, size) in runs.items()}, max(speeds))
+    report_kernels()
     changes = what_int8_changes(models["bfloat16"], models["int8"], tokenizer)
     settings = {**vars(args), "out": str(args.out)}
     write_json(args.out, {"settings": settings, "seconds": seconds, "reading": speeds, **changes})
@@ -85,6 +94,21 @@ def minaxis_run(model: mx.Transformer, tokenizer: Any, prompt: list[int]) -> Run
     return run
 
 
+def with_plain_linear(model: mx.Transformer, run: Run) -> Run:
+    """The same run without fast/decoding.py."""
+    layers = [module for module in model.modules() if type(module) is QuickLinear]
+
+    def run_plain(tokens: int) -> object:
+        for layer in layers:
+            layer.__class__ = nn.Linear  # type: ignore[assignment]
+        result = run(tokens)
+        for layer in layers:
+            layer.__class__ = QuickLinear
+        return result
+
+    return run_plain
+
+
 def transformers_run(dtype: torch.dtype, prompt: list[int]) -> Run:
     model, ids = transformers_model(dtype), torch.tensor([prompt])
 
@@ -99,13 +123,14 @@ def transformers_run(dtype: torch.dtype, prompt: list[int]) -> Run:
 
 
 def llama_cpp_run(prompt: list[int]) -> Run:
-    from llama_cpp import Llama
-
-    model = Llama(str(find("smollm2")), n_ctx=512, n_threads=torch.get_num_threads(), verbose=False)
+    model = import_module("llama_cpp").Llama(
+        str(find("smollm2")), n_ctx=512, n_threads=torch.get_num_threads(), verbose=False
+    )
 
     def run(tokens: int) -> object:
         model.reset()
-        return [token for _, token in zip(range(tokens), model.generate(prompt, temp=0.0))]
+        stream = model.generate(prompt, temp=0.0)
+        return [token for _, token in zip(range(tokens), stream, strict=False)]
 
     return run
 
@@ -121,8 +146,7 @@ def measure(
         speeds.append(memory.nbytes / clock(memory.sum))
         # Every other round runs backward, because the machine may get warmer or slower.
         for name in list(runs)[:: 1 if turn % 2 else -1]:
-            run = runs[name][0]
-            one, all_ = clock(lambda run=run: run(1)), clock(lambda run=run: run(tokens))
+            one, all_ = (clock(partial(runs[name][0], n)) for n in (1, tokens))
             if turn:  # the first round only warms up
                 seconds[name].append((all_ - one) / (tokens - 1))
     return seconds, speeds
@@ -140,17 +164,34 @@ def report(seconds: dict[str, list[float]], sizes: dict[str, float], speed: floa
     print(
         f"torch {torch.__version__}, transformers {installed('transformers')}, llama-cpp-python "
         f"{installed('llama-cpp-python')}, {platform.machine()}, {torch.get_num_threads()} threads"
-        f"\nmemory is read at {speed / 1e9:.0f} GB/s (best sum of 400 MB)\n"
-        "\n                       tokens/s   to transformers bfloat16   in the same dtype     "
-        "memory speed"
+        f"\nmemory is read at {speed / 1e9:.0f} GB/s (best sum of 400 MB)"
+        "\n\n                            tokens/s   to transformers bfloat16   in the same dtype"
+        "     memory speed"
     )
     for name, values in seconds.items():
-        same = f"transformers {name.split()[1]}"
+        same = f"transformers {name.split()[1].strip(',')}"
         rate = 1 / statistics.median(values)
         print(
-            f"{name:22s} {rate:8.1f}   {ratio(seconds.get(THEIRS), values):24s}   "
+            f"{name:27s} {rate:8.1f}   {ratio(seconds.get(THEIRS), values):24s}   "
             f"{ratio(seconds.get(same), values):20s}  {sizes[name] * rate / speed:6.0%}"
         )
+
+
+@torch.inference_mode()
+def report_kernels(height: int = 3072, width: int = 576) -> None:
+    """Print how fast a product of one row reads the weights, copies of one matrix taken in turn."""
+    print(f"\none row times a matrix of {height} x {width}, GB/s (best of 5)")
+    for dtype, copies in ((torch.float32, 20), (torch.bfloat16, 40)):
+        x = torch.randn(1, width).to(dtype)
+        plain = [nn.Linear(width, height, bias=False).to(dtype) for _ in range(copies)]
+        quick = [QuickLinear(width, height, bias=False).to(dtype) for _ in range(copies)]
+        kinds: dict[str, Sequence[nn.Module]] = {"nn.Linear": plain, "QuickLinear": quick}
+        if dtype == torch.bfloat16:
+            kinds["Int8Linear"] = [Int8Linear(layer) for _ in range(2) for layer in plain]
+        for kind, layers in kinds.items():
+            seconds = min(clock(lambda: [layer(x) for layer in layers]) for _ in range(5))  # noqa: B023
+            size = sum(tensor.nbytes for layer in layers for tensor in layer.state_dict().values())
+            print(f"{str(dtype).removeprefix('torch.'):9s} {kind:12s} {size / seconds / 1e9:5.0f}")
 
 
 def ratio(theirs: list[float] | None, ours: list[float]) -> str:
@@ -173,7 +214,7 @@ def what_int8_changes(
     same = (p.argmax(-1) == q.argmax(-1)).float().mean().item()
     # The axis of these prompts: the first half of the roles minus the second half.
     axes = [x[: len(x) // 2].mean(0) - x[len(x) // 2 :].mean(0) for x in means]  # (L, D)
-    cosine = torch.cosine_similarity(*axes, dim=-1)
+    cosine = torch.cosine_similarity(axes[0], axes[1], dim=-1)
     middle = len(cosine) // 2
     unit = axes[0][middle] / axes[0][middle].norm()
     drift = [trajectory(model, tokenizer, unit, middle) for model in (plain, int8)]

@@ -1,9 +1,13 @@
-"""Weights of 8 bits for decoding on CPUs: half the bytes of bfloat16, so a token takes less time.
+"""Weights of 8 bits for decoding on CPUs: half the bytes of bfloat16, read in less time.
 
-Each row of a matrix is stored as integers of -127 to 127 and one scale: w = scale * q, with scale =
-max|w| / 127. So a weight moves by at most half a scale. Activations, norms and the embedding keep
-bfloat16. Unlike everything else in this folder this changes the numbers: `load(..., int8=True)`
-asks for it, and docs/speed.md says how far logits, axis and drift move.
+Each row of a matrix is stored as integers from -127 to 127 with one scale: w = scale * q, where
+scale = max |w| / 127. So a weight moves by at most half a scale. Activations, norms and the
+embedding stay in bfloat16.
+
+Unlike the rest of this folder, this changes the numbers a little. So it is off by default, and
+`load(..., int8=True)` asks for it. `python benchmarks/decode.py` prints what it saves and changes:
+one chat with SmolLM2 decodes 2.1 to 2.3 times as fast as transformers in bfloat16, and the axis has
+a cosine of .9994 or more with that of bfloat16 at every layer.
 """
 
 import torch
