@@ -15,6 +15,7 @@ the kernels, and the last lines say what 8-bit weights change. Writes JSON (--ou
 """
 
 import argparse
+import copy
 import platform
 import statistics
 import time
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 import minaxis as mx
 from minaxis.chat import encode_chat
 from minaxis.fast.decoding import QuickLinear
-from minaxis.fast.int8 import Int8Linear
+from minaxis.fast.int8 import round_weight
 from minaxis.loading.models import find
 from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
@@ -187,7 +188,7 @@ def report_kernels(height: int = 3072, width: int = 576) -> None:
         quick = [QuickLinear(width, height, bias=False).to(dtype) for _ in range(copies)]
         kinds: dict[str, Sequence[nn.Module]] = {"nn.Linear": plain, "QuickLinear": quick}
         if dtype == torch.bfloat16:
-            kinds["Int8Linear"] = [Int8Linear(layer) for _ in range(2) for layer in plain]
+            kinds["Int8Linear"] = [round_weight(copy.deepcopy(layer)) for layer in 2 * plain]
         for kind, layers in kinds.items():
             seconds = min(clock(lambda: [layer(x) for layer in layers]) for _ in range(5))  # noqa: B023
             size = sum(tensor.nbytes for layer in layers for tensor in layer.state_dict().values())

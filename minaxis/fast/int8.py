@@ -18,24 +18,11 @@ _MOST_ROWS = 8  # above this PyTorch's 8-bit product is slower than the one in b
 
 
 class Int8Linear(nn.Module):
-    """`nn.Linear` with integers for weights.
-
-    Args:
-        linear: what it replaces; its weight (N, K) is read once and not kept.
-    """
+    """A linear layer with integers for weights; `round_weight` makes one."""
 
     weight: Tensor  # (N, K) int8
     scale: Tensor  # (N,)
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        w = linear.weight.detach().float()
-        # bfloat16 before the division: the integers then belong to the rounded scale.
-        scale = (w.abs().amax(1) / 127).clamp(min=1e-30).to(linear.weight.dtype)
-        integers = (w / scale.float()[:, None]).round().clamp(-127, 127)
-        self.register_buffer("weight", integers.to(torch.int8))
-        self.register_buffer("scale", scale)
-        self.bias = linear.bias
+    bias: Tensor | None  # (N,)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
@@ -45,6 +32,21 @@ class Int8Linear(nn.Module):
             y = F.linear(rows, self.weight.to(x.dtype)) * self.scale
         y = y.view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
+
+
+def round_weight(linear: nn.Linear) -> Int8Linear:
+    """Turn this layer into an `Int8Linear`. It keeps its place in a model, and its hooks."""
+    w = linear.weight.detach().float()
+    # Round the scale first: the integers then belong to the scale that is stored.
+    scale = (w.abs().amax(1) / 127).clamp(min=1e-30).to(linear.weight.dtype)
+    integers = (w / scale.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    layer: nn.Module = linear
+    del layer.weight
+    layer.register_buffer("weight", integers)
+    layer.register_buffer("scale", scale)
+    layer.__class__ = Int8Linear
+    assert isinstance(layer, Int8Linear)
+    return layer
 
 
 def check_int8(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
@@ -62,8 +64,7 @@ def check_int8(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
 
 
 def quantise(model: nn.Module) -> None:
-    """Replace every `nn.Linear` of a bfloat16 model on a CPU by an `Int8Linear`, one at a time."""
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, Int8Linear(child))
+    """Round every `nn.Linear` of a bfloat16 model on a CPU to 8 bits, one at a time."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            round_weight(module)

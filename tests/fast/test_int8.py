@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from minaxis import SamplingParams, generate, load
-from minaxis.fast.int8 import Int8Linear, quantise
+from minaxis.fast.int8 import quantise, round_weight
 
 
 def test_a_weight_moves_by_at_most_half_a_step_of_its_row():
@@ -17,7 +17,7 @@ def test_a_weight_moves_by_at_most_half_a_step_of_its_row():
     with torch.no_grad():
         linear.weight[3] = 0  # a row of zeros stays one
         linear.weight[4] *= 1000
-    quick = Int8Linear(linear)
+    quick = round_weight(copy.deepcopy(linear))
     back = quick.weight.float() * quick.scale.float()[:, None]
     error = (back - linear.weight.float()).abs()
     assert (error <= 0.51 * quick.scale.float()[:, None]).all()
@@ -29,7 +29,7 @@ def test_a_weight_moves_by_at_most_half_a_step_of_its_row():
 def test_an_8_bit_layer_multiplies_by_its_rounded_weights(rows):
     torch.manual_seed(0)
     linear = nn.Linear(64, 48).bfloat16()
-    quick, x = Int8Linear(linear), torch.randn(rows, 1, 64).bfloat16()
+    quick, x = round_weight(copy.deepcopy(linear)), torch.randn(rows, 1, 64).bfloat16()
     back = quick.weight.float() * quick.scale.float()[:, None]
     expected = x.float() @ back.T + linear.bias.float()
     with torch.inference_mode():
@@ -37,7 +37,7 @@ def test_an_8_bit_layer_multiplies_by_its_rounded_weights(rows):
 
 
 def test_gradients_reach_the_input_of_an_8_bit_layer():
-    quick = Int8Linear(nn.Linear(64, 48).bfloat16())
+    quick = round_weight(nn.Linear(64, 48).bfloat16())
     x = torch.randn(1, 64, dtype=torch.bfloat16, requires_grad=True)
     quick(x).sum().backward()
     expected = (quick.weight.float() * quick.scale.float()[:, None]).sum(0)
@@ -45,16 +45,20 @@ def test_gradients_reach_the_input_of_an_8_bit_layer():
 
 
 def test_an_8_bit_model_keeps_its_hooks_and_nearly_its_logits(tiny, tokenizer):
-    model = copy.deepcopy(tiny).bfloat16()
+    model, seen = copy.deepcopy(tiny).bfloat16(), []
     plain = model(torch.tensor([[5, 6, 7, 8]])).float()
-    quantise(model)
-    assert not [m for m in model.modules() if isinstance(m, nn.Linear)]
-    cosine = torch.cosine_similarity(model(torch.tensor([[5, 6, 7, 8]])).float(), plain, dim=-1)
-    assert (cosine > 0.98).all()
-    tokenizer.stop, seen = [], []
     for name in ("q_proj", "o_proj"):
         layer = model.model.layers[1].self_attn.get_submodule(name)
         layer.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
+    names = set(model.state_dict())
+    quantise(model)
+    assert {name for name in model.state_dict() if not name.endswith(".scale")} == names
+    assert not [m for m in model.modules() if isinstance(m, nn.Linear)]
+    cosine = torch.cosine_similarity(model(torch.tensor([[5, 6, 7, 8]])).float(), plain, dim=-1)
+    assert (cosine > 0.98).all()
+    assert model.model.embed_tokens.weight.dtype == torch.bfloat16
+    tokenizer.stop = []
+    seen.clear()
     generate(model, tokenizer, [[1, 2, 3]], SamplingParams(max_new_tokens=6))
     assert sum(seen) == 2 * (3 + 5)
 
