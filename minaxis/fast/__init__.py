@@ -4,7 +4,7 @@
     attention.py      model.Attention.attend           bfloat16 attention on CPUs
     prefix.py         generation.prepare               prompts that begin alike
     conversations.py  generation.prepare               earlier turns, within `remembering`
-    decoding.py       torch.nn.Linear                  products of a few rows on CPUs
+    decoding.py       nn.Linear, model.RMSNorm         products of a few rows on CPUs
     sampling.py       generation.sample                sorting the whole vocabulary
     cap_operator.py   activation_cap.cap_reference     memory traffic of the cap
     cap_triton.py     activation_cap.cap_reference     the same on a GPU, as one kernel

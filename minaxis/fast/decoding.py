@@ -18,6 +18,8 @@ wrapper may replace it or go around it.
 import torch
 from torch import Tensor, nn
 
+from minaxis.model import RMSNorm
+
 _GROUPS = 16  # of the matrix's rows: each is one product of the batch
 _MOST_ROWS = 64  # above this F.linear is as fast in float32; in bfloat16 from 2 rows on
 
@@ -45,3 +47,13 @@ class QuickLinear(nn.Linear):
         y = torch.bmm(w, columns).view(-1, rows).mT.contiguous()  # (rows, out)
         y = y.view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
+
+
+class QuickNorm(RMSNorm):
+    """`RMSNorm` of a single token on a CPU in four steps instead of nine."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.numel() != len(self.weight) or not x.is_cpu or torch.is_grad_enabled():
+            return super().forward(x)
+        norm = torch.linalg.vector_norm(x, dtype=torch.float32).item()
+        return self.weight * (x * (norm * norm / len(self.weight) + self.eps) ** -0.5)

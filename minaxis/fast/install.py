@@ -3,13 +3,14 @@
 from torch import nn
 
 from minaxis.fast.attention import SteppedAttention
-from minaxis.fast.decoding import QuickLinear
+from minaxis.fast.decoding import QuickLinear, QuickNorm
 from minaxis.fast.prefix import prefill_prefixes
 from minaxis.fast.sampling import sample
-from minaxis.model import Attention, Transformer
+from minaxis.model import Attention, RMSNorm, Transformer
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     Attention: SteppedAttention,
+    RMSNorm: QuickNorm,
     nn.Linear: QuickLinear,
 }
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from minaxis.fast.decoding import QuickLinear
+from minaxis.fast.decoding import QuickLinear, QuickNorm
 from minaxis.fast.install import install
+from minaxis.model import RMSNorm
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -24,6 +25,20 @@ def test_a_quick_linear_layer_equals_the_plain_one(shape, wide, bias):
         assert y.dtype == dtype
         torch.testing.assert_close(y, plain.to(dtype)(x.to(dtype)), atol=error, rtol=error)
     assert torch._C._get_mkldnn_enabled()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 4)])
+def test_a_quick_norm_equals_the_plain_one(shape):
+    torch.manual_seed(0)
+    plain = RMSNorm(40, 1e-5)
+    nn.init.normal_(plain.weight)
+    quick = copy.deepcopy(plain)
+    quick.__class__ = QuickNorm
+    for dtype, error in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+        x = 100 * torch.randn(*shape, 40).to(dtype)
+        with torch.inference_mode():
+            expected = plain.to(dtype)(x)
+            torch.testing.assert_close(quick.to(dtype)(x), expected, atol=error, rtol=error)
 
 
 def test_gradients_of_a_fast_model_equal_those_of_the_plain_one(tiny):
