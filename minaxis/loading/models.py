@@ -2,7 +2,7 @@
 
 `find` says where the files are. A reader (gguf_file.py, folder.py, tiny/checkpoint.py) gives the
 config, the tokenizer, and the weights one tensor at a time. `build` puts each tensor into a model
-without memory of its own, so the peak is one copy of the weights. They are never preprocessed.
+without memory of its own, so the peak is one copy of the weights. Only `int8` changes them.
 """
 
 import importlib.util
