@@ -17,6 +17,7 @@ wrapper may replace it or go around it.
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from minaxis.model import RMSNorm
 
@@ -32,7 +33,8 @@ class QuickLinear(nn.Linear):
         if x.is_cpu and 0 < rows <= _MOST_ROWS and self.weight.is_contiguous():
             if x.dtype == torch.float32 and self.weight.shape[0] % _GROUPS == 0:
                 return self.in_groups(x, rows)
-            if x.dtype == torch.bfloat16 and rows == 1 and torch._C._get_mkldnn_enabled():
+            native = x.dtype == torch.bfloat16 and rows == 1 and not is_compiling()
+            if native and torch._C._get_mkldnn_enabled():
                 torch._C._set_mkldnn_enabled(False)  # oneDNN, which PyTorch used to call MKL-DNN
                 try:
                     return super().forward(x)
@@ -53,7 +55,9 @@ class QuickNorm(RMSNorm):
     """`RMSNorm` of a single token on a CPU in four steps instead of nine."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.numel() != len(self.weight) or not x.is_cpu or torch.is_grad_enabled():
+        if x.numel() != len(self.weight) or not x.is_cpu:
+            return super().forward(x)
+        if torch.is_grad_enabled() or is_compiling():  # neither follows a number out of a tensor
             return super().forward(x)
         norm = torch.linalg.vector_norm(x, dtype=torch.float32).item()
         return self.weight * (x * (norm * norm / len(self.weight) + self.eps) ** -0.5)

@@ -56,3 +56,12 @@ def test_installing_copies_no_weight_and_renames_nothing(tiny):
     install(tiny)
     install(tiny)  # once more changes nothing
     assert {name: p.data_ptr() for name, p in tiny.state_dict().items()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fast_model_compiles_into_one_graph(tiny, dtype):
+    install(tiny.to(dtype))
+    compiled = torch.compile(tiny, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(torch.tensor([[5]])), tiny(torch.tensor([[5]])))
