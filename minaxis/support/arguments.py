@@ -14,6 +14,7 @@ from minaxis.distributed import ranks
 from minaxis.support.files import write_bytes
 
 Number = int | float
+_RANK_HAS_ENDED = "by peer"  # the error of a rank that waits for one whose connection is closed
 _MEMORY_IS_FULL = ("allocate memory", "out of memory")  # PyTorch's errors have no kind of their own
 
 
@@ -31,11 +32,12 @@ def run(main: Callable[[], None], *, over_ranks: bool = False) -> None:
         if ranks.count() > 1 and not over_ranks:
             raise ValueError("this script runs in one process: start it with python, not torchrun")
         main()
-        ranks.stop()
         sys.stdout.flush()  # the disk to which it is redirected may be full
     except (ValueError, ImportError, OSError) as e:
         _end(2, f"{sys.argv[0]}: error: {' '.join(str(e).split())}")
     except (MemoryError, RuntimeError) as e:
+        if ranks.count() > 1 and _RANK_HAS_ENDED in str(e):
+            _end(2, "another rank has ended")
         full = isinstance(e, MemoryError) or any(sign in str(e) for sign in _MEMORY_IS_FULL)
         if not full:
             raise
@@ -43,6 +45,7 @@ def run(main: Callable[[], None], *, over_ranks: bool = False) -> None:
     except KeyboardInterrupt:
         _end(130, "\ninterrupted; finished work is kept")
     finally:
+        ranks.stop()
         # A script is over now. (Its own handler, for the imports, would not last until its end.)
         by_script = before is not signal.default_int_handler
         signal.signal(signal.SIGINT, signal.SIG_IGN if by_script else before)
