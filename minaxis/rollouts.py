@@ -127,18 +127,17 @@ def respond_in_batches(
     """Responses to any number of prompts, and their activations, in the order of the prompts."""
     ids: list[list[int]] = [[] for _ in prompts]
     parts: list[Activations] = []
-    order: list[int] = []
-    for batch in length_batches([len(p) for p in prompts], batch_size):
+    batches = length_batches([len(p) for p in prompts], batch_size)
+    for batch in batches:
         answers, activations = generate_with_activations(
             model, [prompts[i] for i in batch], noise[batch], tokenizer.stop, sampling
         )
         for i, answer in zip(batch, answers, strict=True):
             ids[i] = answer
         parts.append(activations)
-        order += batch
         if progress:
             progress.advance(len(batch), sum(map(len, answers)))
-    back = torch.tensor(order).argsort()
+    back = torch.tensor([i for batch in batches for i in batch]).argsort()
     return ids, {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
 
 

@@ -1,5 +1,5 @@
 """Several processes, which torchrun starts, on one machine or on many.
 
-ranks.py             how they share out the work, and what they tell each other
+ranks.py             who I am, my share of the work, and what the others have
 tensor_parallel.py   one model on several ranks, for models larger than one GPU
 """
