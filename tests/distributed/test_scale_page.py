@@ -43,5 +43,5 @@ def test_the_plan_of_the_page_is_what_the_planner_prints(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["scale_plan.py"])
     planner["main"]()
     printed = capsys.readouterr().out
-    assert f"```\n{printed}```" in PAGE
+    assert f"```text\n{printed}```" in PAGE
     assert "Llama 3.3 70B" in printed
