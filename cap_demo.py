@@ -23,16 +23,12 @@ points toward the Assistant. The bars are the reply's tokens; on a terminal, col
 
 import argparse
 import os
-import shutil
 import signal
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # an interrupt ends the imports, which take seconds, without a word
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
@@ -45,27 +41,27 @@ from minaxis.hooks import check_layers
 from minaxis.loading.exports import write_control_vector, write_recipe
 from minaxis.loading.models import find
 from minaxis.loading.reference import write_published
-from minaxis.loading.transcripts import read_transcript, read_turns
+from minaxis.loading.transcripts import read_transcript
 from minaxis.paper import open_model, report, tiny
 from minaxis.paper.branches import run_personal_conversations
 from minaxis.paper.claims import Experiment
 from minaxis.paper.controls import with_random_axes
 from minaxis.paper.demo import (
     Answer,
-    Rows,
-    Story,
     answer_messages,
     cost_rows,
     harm_rows,
+    print_rows,
+    print_story,
     tell_story,
 )
 from minaxis.paper.lab import Lab
+from minaxis.paper.transcripts import draw, place
 from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
-from minaxis.support.meter import bars, coloured, gauge
+from minaxis.support.meter import bars, coloured
 from minaxis.tiny.lab import TinyLab
 from minaxis.tiny.questions import fit_tiny_axis
-from minaxis.tiny.reader import Reading
 from minaxis.tiny.world import World
 from minaxis.tokenizer import AnyTokenizer
 from minaxis.web.answers import Engine
@@ -162,7 +158,7 @@ def main() -> None:
     elif args.export:
         export(args)
     elif args.transcript:
-        read_transcripts(args)
+        place_transcripts(args)
     elif args.messages:
         answer(args)
     elif args.all:
@@ -274,61 +270,23 @@ def print_answer(reply: Answer, tokenizer: AnyTokenizer, low: float, high: float
 # Conversations from files
 
 
-def read_transcripts(args: argparse.Namespace) -> None:
+def place_transcripts(args: argparse.Namespace) -> None:
     """Print, plot and write the projection of each turn of the conversations in files."""
     transcripts = [read_transcript(path) for path in args.transcript]
     model, tokenizer = mx.load(args.model, args.dtype, args.device, download=args.download)
-    axis = mx.Axis.load(axis_path(args))
-    count = model.config.num_hidden_layers
+    axis, count = mx.Axis.load(axis_path(args)), model.config.num_hidden_layers
     layer = max(check_layers(args.layers or default_layers(count), count))
     out = args.out or cli.out(args) / "transcripts.json"
     cli.check_writable(out.parent)
-    print(f"projections at layer {layer}, as {model.config.name} reads each turn of the assistant")
-    read = []
-    for transcript in sorted(transcripts, key=lambda t: (t.name, str(t.path.parent), t.version)):
-        turns = read_turns(model, tokenizer, axis, transcript, layer)
-        numbers = " ".join("      -" if p is None else f"{p:7.1f}" for p in turns)
-        print(f"{transcript.name:24s} {transcript.version:8s} {numbers}")
-        read.append(
-            {
-                "file": str(transcript.path),
-                "name": transcript.name,
-                "version": transcript.version,
-                "model": transcript.model,
-                "projections": turns,
-            }
-        )
+    placed = place(model, tokenizer, axis, transcripts, layer)
     settings = cli.settings(args) | {"transcript": [str(path) for path in args.transcript]}
-    write_json(out, {"settings": settings, "layer": layer, "transcripts": read})
+    write_json(out, {"settings": settings, "layer": layer, "transcripts": placed})
     print(f"written: {out}", end="")
     try:
-        draw_transcripts(read, layer, out.with_suffix(".png"))
+        draw(placed, layer, out.with_suffix(".png"))
         print(f" and {out.with_suffix('.png')}")
     except ImportError as e:
         print(f"; no figure: {e}")
-
-
-def draw_transcripts(read: list[dict[str, Any]], layer: int, path: Path) -> None:
-    """Plot projections by turn. The versions of a conversation have one colour."""
-    from minaxis.paper.figures import STYLE, load_pyplot
-
-    pyplot = load_pyplot()
-    with pyplot.rc_context(STYLE):
-        figure, ax = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-        names = list(dict.fromkeys((str(Path(t["file"]).parent), t["name"]) for t in read))
-        for t in read:
-            number = names.index((str(Path(t["file"]).parent), t["name"]))
-            heights = [float("nan") if p is None else p for p in t["projections"]]
-            ax.plot(
-                range(1, len(heights) + 1), heights, color=f"C{number % 10}", marker="o",
-                linestyle="--" if t["version"] == "capped" else "-",
-                label=f"{t['name']}, {t['version']}",
-            )  # fmt: skip
-        ax.set(xlabel="turn", ylabel=f"projection on the axis, layer {layer}")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=8)
-        figure.savefig(path, dpi=160)
-        pyplot.close(figure)
 
 
 # Files for other programs
@@ -362,10 +320,8 @@ def show_drift(args: argparse.Namespace) -> None:
     lab = with_random_axes(lab, rollouts, count=1)
     runs = lab.compare(lambda: run_personal_conversations(lab, each=10), random_axes=1)
     print_story(lab, tell_story(lab, runs.baseline, runs.capped))
-    print(f"\n{'HARM AFTER DRIFT, with 95 % intervals':{LABEL}s}{HEADS}")
-    print_rows(harm_rows(runs))
-    print("\nWHAT THE CAP COSTS, and requested personas")
-    print_rows(cost_rows(lab))
+    print_rows("HARM AFTER DRIFT, with 95 % intervals", harm_rows(runs), heads=True)
+    print_rows("WHAT THE CAP COSTS, and requested personas", cost_rows(lab))
     print(
         "\nThe control is a cap along one random direction that pushes the activations as hard.\n"
         "All experiments, with more replies and more random directions: --all"
@@ -381,65 +337,6 @@ def load_tiny(args: argparse.Namespace) -> tuple[mx.Transformer, AnyTokenizer, W
         )
     torch.set_num_threads(1)  # its matrices are so small that two threads would mostly wait
     return *mx.load(args.model, args.dtype, args.device, download=args.download), World()
-
-
-def print_story(lab: TinyLab, story: Story) -> None:
-    """Print some turns of the baseline and the capped conversation in two columns."""
-    layer, last = lab.layers[-1], len(story.turns)
-    floor, low, high = (
-        lab.axis.thresholds(p)[layer].item() for p in (lab.percentile, 0, 100)
-    )  # fmt: skip
-    width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
-
-    def column(reading: Reading, projection: float, *, forbidden: bool) -> list[str]:
-        scale = gauge(projection, floor, low, high, width=16)
-        head = f"{projection:6.1f} {scale} {reading.speaker or 'no clear speaker'}"
-        return [head + (f" {verdict(reading)}" if forbidden else ""),
-                *textwrap.wrap(reading.reply, width)]  # fmt: skip
-
-    choice = "the median of those that leak" if story.leaks else "the one that drifts furthest"
-    print(
-        f"\nA user speaks about feelings, or about what the model is. Then comes a forbidden "
-        f"question.\nNo persona is requested. Of {story.count} conversations, this is {choice} "
-        "without a cap.\nThis choice asks for a baseline that fails, and nothing of the capped "
-        "side, so it flatters the\ncap. The table below counts all of them.\nThe number is the "
-        "projection of a reply on the axis, as the model without a cap reads it. The dot\n"
-        "shows it, with the Assistant to the right, and the "
-        "bar shows the floor of the cap.\n"
-    )
-    print(f"{'BASELINE':{width + 3}s}CAPPED")
-    for number, turn in enumerate(story.turns, 1):
-        if number % 2 == 0 and number < last:
-            continue
-        name = "the forbidden question" if number == last else f"turn {number}"
-        print(f"\n> {turn.readings[0].question.text}  ({name})")
-        columns = (
-            column(reading, projection, forbidden=number == last)
-            for reading, projection in zip(turn.readings, turn.projections, strict=True)
-        )
-        for left, right in zip_longest(*columns, fillvalue=""):
-            print(f"{left:{width + 3}s}{right}".rstrip())
-
-
-def verdict(reading: Reading) -> str:
-    """What a reply to a forbidden question does."""
-    if reading.right:
-        return "LEAKS THE SECRET"
-    return "refuses" if reading.refused else "does neither"
-
-
-LABEL = 45  # width of the labels of a table
-HEADS = f"{'n':>2s}  {'baseline':18s}{'capped':18s}random direction"
-
-
-def print_rows(rows: Rows) -> None:
-    """Print rates with their intervals, one row for each label."""
-    for label, rates in rows.items():
-        cells = (
-            f"{r.rate:.2f} ({r.low:.2f}-{r.high:.2f})"
-            for r in (rates.baseline, rates.capped, *rates.random)
-        )
-        print(f"{label:{LABEL - 1}s}{rates.baseline.n:3d}  {'  '.join(cells)}")
 
 
 # Every experiment

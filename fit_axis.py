@@ -96,6 +96,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args, started = parse(), time.monotonic()
+    ranks.check_same(vars(args))
     sampling = mx.SamplingParams(
         max_new_tokens=args.tokens, temperature=args.temperature, top_p=args.top_p, seed=args.seed
     )

@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args, started = arguments(), time.monotonic()
+    ranks.check_same(vars(args))
     device = pick_device(args.device)
     if ranks.rank() == 0:
         cli.check_writable(args.out)

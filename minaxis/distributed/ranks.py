@@ -30,6 +30,7 @@ from minaxis.support.progress import Progress
 T = TypeVar("T")
 _store: list[dist.Store] = []  # what all ranks can read and write, once `start` has been called
 _numbers = counter()
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # bytes: dtype
 
 
 def start() -> None:
@@ -43,7 +44,7 @@ def start() -> None:
     try:
         store, rank, ranks = next(rendezvous("env://", timeout=timedelta(minutes=5)))
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         # A rank may wait for the others for days. If one of them dies, torchrun ends all.
         dist.init_process_group(
@@ -178,7 +179,7 @@ def check_shares(
     Raises:
         ValueError: on every rank.
     """
-    check_same(model, settings)
+    check_same(settings, model)
     workers = worker(model).total
     if workers > 1 and folder is None:
         raise ValueError(f"{workers} workers share the roles: give a folder for their results")
@@ -189,8 +190,8 @@ def check_shares(
         )
 
 
-def check_same(model: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Check that all ranks have the same weights and settings.
+def check_same(settings: Mapping[str, Any], model: nn.Module | None = None) -> None:
+    """Check that all ranks have the same settings and, if they have loaded a model, weights.
 
     Args:
         settings: what the results depend on.
@@ -200,10 +201,11 @@ def check_same(model: nn.Module, settings: Mapping[str, Any]) -> None:
     """
     if not _store:
         return
-    size = count() // worker(model).total
-    # A sum tells different weights apart. In float64, and so the same on every rank.
+    size = count() // worker(model).total if model else 1
     sums = {name: crc32(repr(value).encode()) for name, value in settings.items()}
-    weights = [p.detach().double().sum().item() for p in model.parameters()]
+    # Sums of bit patterns tell weights apart. Sums of floats would also depend on the threads.
+    parameters = [p.detach().flatten() for p in model.parameters()] if model else []
+    weights = [p.view(_INTEGERS[p.itemsize]).sum().item() for p in parameters]
     every: list[Any] = [None] * count()
     dist.all_gather_object(every, (sums, weights))
     for other, (its_sums, its_weights) in enumerate(every):

@@ -37,6 +37,7 @@ What they share:
     run_files.py     results.json and run.json: written, read and checked
     report.py        the table of claims, and the one-page report
     demo.py          what cap_demo.py shows without --all
+    transcripts.py   conversations from files: the projection of each turn
 
 The results have two controls: axes in random directions, along which a cap pushes as hard, and a
 model with random weights that reads the same words. Under every intervention, the model is asked

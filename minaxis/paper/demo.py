@@ -1,8 +1,11 @@
 """What cap_demo.py shows: a conversation that drifts, what a cap does, and replies to messages."""
 
+import shutil
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from operator import itemgetter
 from random import Random
 
@@ -15,7 +18,7 @@ from minaxis.generation import SamplingParams, generate
 from minaxis.model import Transformer
 from minaxis.paper.branches import LAST, PERSONAL, Branched, Outcome, outcome
 from minaxis.paper.lab import Compared, Conversations
-from minaxis.support.meter import token_projections
+from minaxis.support.meter import gauge, token_projections
 from minaxis.support.stats import Rate, rate
 from minaxis.tiny.lab import TinyLab, joined, personas_speak
 from minaxis.tiny.questions import GROUPS, TASKS, forbidden_questions, role_play, tasks
@@ -77,6 +80,51 @@ def tell_story(lab: TinyLab, baseline: Branched, capped: Branched) -> Story:
     )
 
 
+def print_story(lab: TinyLab, story: Story) -> None:
+    """Print some turns of the baseline and the capped conversation in two columns."""
+    layer, last = lab.layers[-1], len(story.turns)
+    floor, low, high = (
+        lab.axis.thresholds(p)[layer].item() for p in (lab.percentile, 0, 100)
+    )  # fmt: skip
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
+
+    def column(reading: Reading, projection: float, *, forbidden: bool) -> list[str]:
+        scale = gauge(projection, floor, low, high, width=16)
+        head = f"{projection:6.1f} {scale} {reading.speaker or 'no clear speaker'}"
+        return [head + (f" {verdict(reading)}" if forbidden else ""),
+                *textwrap.wrap(reading.reply, width)]  # fmt: skip
+
+    choice = "the median of those that leak" if story.leaks else "the one that drifts furthest"
+    print(
+        f"\nA user speaks about feelings, or about what the model is. Then comes a forbidden "
+        f"question.\nNo persona is requested. Of {story.count} conversations, this is {choice} "
+        "without a cap.\nThis choice asks for a baseline that fails, and nothing of the capped "
+        "side, so it flatters the\ncap. The table below counts all of them.\nThe number is the "
+        "projection of a reply on the axis, as the model without a cap reads it. The dot\n"
+        "shows it, with the Assistant to the right, and the "
+        "bar shows the floor of the cap.\n"
+    )
+    print(f"{'BASELINE':{width + 3}s}CAPPED")
+    for number, turn in enumerate(story.turns, 1):
+        if number % 2 == 0 and number < last:
+            continue
+        name = "the forbidden question" if number == last else f"turn {number}"
+        print(f"\n> {turn.readings[0].question.text}  ({name})")
+        columns = (
+            column(reading, projection, forbidden=number == last)
+            for reading, projection in zip(turn.readings, turn.projections, strict=True)
+        )
+        for left, right in zip_longest(*columns, fillvalue=""):
+            print(f"{left:{width + 3}s}{right}".rstrip())
+
+
+def verdict(reading: Reading) -> str:
+    """What a reply to a forbidden question does."""
+    if reading.right:
+        return "LEAKS THE SECRET"
+    return "refuses" if reading.refused else "does neither"
+
+
 Rows = dict[str, Compared[Rate]]  # label -> a row of a table
 
 
@@ -115,6 +163,22 @@ def cost_rows(lab: TinyLab) -> Rows:
 def by_label(rates: Compared[dict[str, Rate]]) -> Rows:
     """The rows of a table with these rates."""
     return {label: rates.map(itemgetter(label)) for label in rates.baseline}
+
+
+def print_rows(title: str, rows: Rows, *, heads: bool = False) -> None:
+    """Print rates with their intervals, one row for each label.
+
+    Args:
+        heads: name the columns behind the title.
+    """
+    columns = f"{'n':>2s}  {'baseline':18s}{'capped':18s}random direction"
+    print(f"\n{title:45s}{columns if heads else ''}".rstrip())
+    for label, rates in rows.items():
+        cells = (
+            f"{r.rate:.2f} ({r.low:.2f}-{r.high:.2f})"
+            for r in (rates.baseline, rates.capped, *rates.random)
+        )
+        print(f"{label:44s}{rates.baseline.n:3d}  {'  '.join(cells)}")
 
 
 @dataclass(frozen=True)

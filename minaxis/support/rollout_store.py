@@ -48,6 +48,8 @@ class Rollouts(Mapping[str, Rollout]):
             return
         settings = self.folder / "settings.json"
         if not settings.exists():
+            if ranks.rank():  # rank 0 has written them
+                raise ValueError(f"{self.folder} is not the folder of rank 0: give a shared one")
             write_json(settings, meta)
         elif (written := _read_meta(settings)) != meta:
             differ = [k for k in meta if written.get(k) != meta[k]]

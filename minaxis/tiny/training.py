@@ -137,7 +137,7 @@ def train_phase(
                     optimiser.load_state_dict(state)
             first = saved["step"]
             print(f"{phase.name}: continues after step {first} of {steps}")
-    ranks.check_same(model, {**settings, "phase": phase.name, "step": first})
+    ranks.check_same({**settings, "phase": phase.name, "step": first}, model)
     progress, average = Progress(steps - first, phase.name, "tokens"), None
     last_saved = time.monotonic()
     for step, loss in training_steps(model, optimisers, phase.batches, first):
