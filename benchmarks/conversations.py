@@ -63,7 +63,8 @@ def main() -> None:
         medians = {variant: statistics.median(times) for variant, times in seconds.items()}
         print(
             f"{name}: {medians['with']:.1f} s with the memory, {medians['without']:.1f} s without: "
-            f"{statistics.median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            f"{statistics.median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            flush=True,
         )
         results[name] = {"seconds": seconds, "ratios": ratios}
     write_json(args.out, {"settings": {**vars(args), "out": str(args.out)}, "results": results})

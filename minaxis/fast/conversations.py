@@ -20,7 +20,7 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +64,9 @@ class RecordedCache(KVCache):
         tensors = [x[:, :, : self.length].index_select(0, index) for x in self.keys + self.values]
         self.remember(tensors, gone)
         super().select_rows(rows)
-        self.texts, self.prompts, self.padding = (
-            [column[row] for row in kept] for column in (self.texts, self.prompts, self.padding)
-        )
+        self.texts = [self.texts[row] for row in kept]
+        self.prompts = [self.prompts[row] for row in kept]
+        self.padding = [self.padding[row] for row in kept]
 
     def remember(self, tensors: list[Tensor], rows: Sequence[int]) -> None:
         """Give these rows to the memory. The tensors hold them in the same order."""
@@ -112,8 +112,8 @@ class Memory:
         recorded = RecordedCache(cache, new, self)
         branches = 0
         for prompt, before, n in zip(new, old, shared, strict=True):
-            kept = self.rows.get(before)
-            if kept and goes_on(prompt, n, kept.prompt):
+            text = self.rows.get(before)
+            if text and goes_on(prompt, n, text.prompt):
                 del self.rows[before]
             elif n > len(prompt) / 2:
                 branches += 1
@@ -172,7 +172,7 @@ def remembering(model: nn.Module, memory: Memory | None = None) -> Iterator[None
         memory: of earlier turns under the same interventions. The default is a new one, or that of
             the `with` around this one.
     """
-    before = [getattr(model, name, None) for name in ("fast_prepare", "fast_sample")]
+    before: list[Any] = [getattr(model, name, None) for name in ("fast_prepare", "fast_sample")]
     if None in before or (memory is None and isinstance(before[0], Memory)):
         yield
         return
