@@ -111,7 +111,8 @@ def main() -> None:
         assert isinstance(loaded, mx.Tokenizer)  # save_checkpoint writes no other
         tokenizer = loaded
     if ranks.rank():
-        return  # rank 0 measures
+        return
+    ranks.stop()  # rank 0 measures on its own
     (args.out / "resume.pt").unlink(missing_ok=True)
 
     base, _ = mx.load(args.out / "tiny-base.pt", device=args.device)

@@ -19,17 +19,19 @@ from pathlib import Path
 
 import torch
 from smollm2 import make_prompts, random_axis
+from torch import nn
 
 import minaxis as mx
 from minaxis import generation
 from minaxis.fast.attention import SteppedAttention
+from minaxis.fast.decoding import QuickLinear, QuickNorm
 from minaxis.fast.install import install
-from minaxis.model import Attention
+from minaxis.model import Attention, RMSNorm
 from minaxis.rollouts import generate_with_activations
 from minaxis.support import arguments as cli
 from minaxis.support.files import write_json
 
-TWINS = ("attention", "prefix", "sampling")
+TWINS = ("attention", "decoding", "prefix", "sampling")
 Variant = Callable[[], AbstractContextManager[None]]  # prepares the model, and makes a context
 
 
@@ -66,10 +68,13 @@ def with_twins(
 
     def prepare() -> AbstractContextManager[None]:
         install(model)
+        plain: dict[type[nn.Module], type[nn.Module]] = {}
+        if "decoding" not in twins:
+            plain |= {QuickLinear: nn.Linear, QuickNorm: RMSNorm}
         if "attention" not in twins:
-            for module in model.modules():
-                if type(module) is SteppedAttention:
-                    module.__class__ = Attention  # type: ignore[assignment]
+            plain[SteppedAttention] = Attention
+        for module in model.modules():
+            module.__class__ = plain.get(type(module), type(module))
         if "prefix" not in twins:
             setattr(model, "fast_prepare", generation.prepare)  # noqa: B010 (as in install.py)
         if "sampling" not in twins:

@@ -80,8 +80,8 @@ class KVCache:
 
     def select_rows(self, rows: Tensor) -> None:
         """Keep only these rows of the batch, in this order."""
-        self.keys = [k[rows] for k in self.keys]
-        self.values = [v[rows] for v in self.values]
+        self.keys = [k.index_select(0, rows) for k in self.keys]
+        self.values = [v.index_select(0, rows) for v in self.values]
 
 
 def sample(

@@ -59,9 +59,10 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the other ranks, at the end of the work."""
+    """Leave the other ranks. From now on this process is on its own: rank 0 of 1."""
     if _store:
         dist.destroy_process_group()
+        _store.clear()
 
 
 def rank() -> int:

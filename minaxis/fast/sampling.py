@@ -1,8 +1,9 @@
 """Sampling without sorting the whole vocabulary, a few rows at a time.
 
-The nucleus is nearly always small, so only the likeliest 256 tokens are sorted; rows whose nucleus
-is larger are sorted whole. Rows are worked on in slices of about 4 MB, which stay in the
-processor's cache. Fresh memory for all rows at once costs more than the arithmetic.
+The nucleus is nearly always small, so only the likeliest 16 tokens are sorted. For rows whose
+nucleus is larger, 16 times as many are sorted, and again. Rows are worked on in slices of about
+4 MB, which stay in the processor's cache. Fresh memory for all rows at once costs more than the
+arithmetic.
 
 Without it, 64 responses of SmolLM2 take 40 % longer in float32 and 99 % longer in bfloat16 (`python
 benchmarks/fast.py`).
@@ -11,7 +12,7 @@ benchmarks/fast.py`).
 import torch
 from torch import Tensor
 
-_HEAD = 256  # tokens that are sorted first
+_HEAD = 16  # tokens that are sorted first
 _SLICE = 1 << 20  # logits that are worked on at once
 
 
@@ -29,16 +30,15 @@ def sample(
     return torch.cat(tokens), torch.cat(logprobs)
 
 
-def _nucleus(logits: Tensor, noise: Tensor, top_p: float) -> Tensor:
+def _nucleus(logits: Tensor, noise: Tensor, top_p: float, size: int = _HEAD) -> Tensor:
     """(B,) the tokens of the nucleus that `noise` points at; temperature is in the logits."""
     total = logits.logsumexp(-1, keepdim=True)  # (B, 1)
-    head, order = logits.topk(min(_HEAD, logits.shape[-1]))
+    head, order = logits.topk(min(size, logits.shape[-1]))
     p = (head - total).exp()  # (B, head), descending
     tokens = _draw(p, order, noise, top_p)
     wide = (p.sum(-1) < top_p).nonzero()[:, 0]  # rows whose nucleus is larger than the head
-    if len(wide):
-        every, order = logits[wide].sort(-1, descending=True)
-        tokens[wide] = _draw((every - total[wide]).exp(), order, noise[wide], top_p)
+    if len(wide) and size < logits.shape[-1]:
+        tokens[wide] = _nucleus(logits[wide], noise[wide], top_p, 16 * size)
     return tokens
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minaxis.axis import Axis
 from minaxis.chat import Message, encode_chat
+from minaxis.fast.conversations import Memory, remembering
 from minaxis.generation import SamplingParams, generate
 from minaxis.model import Transformer
 from minaxis.paper.branches import LAST, PERSONAL, Branched, Outcome, outcome
@@ -217,12 +218,13 @@ def answer_messages(
     chats: dict[str, list[Message]] = {
         name: [{"role": "system", "content": system}] for name in interventions
     }
+    memories = {name: Memory() for name in interventions}
     for turn, message in enumerate(messages):
         for name, intervention in interventions.items():
             chat = chats[name]
             chat.append({"role": "user", "content": message})
             prompt = encode_chat(tokenizer, chat)
-            with intervention():
+            with intervention(), remembering(model, memories[name]):
                 now = replace(sampling, seed=sampling.seed + turn)
                 (ids,) = generate(model, tokenizer, [prompt], now)
                 projections = token_projections(model, axis, prompt + ids, layer)[len(prompt) :]

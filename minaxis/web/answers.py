@@ -11,7 +11,8 @@ from torch import Tensor
 from minaxis.activation_cap import capping
 from minaxis.axis import Axis
 from minaxis.chat import encode_chat
-from minaxis.generation import SamplingParams, decode_steps, row_noise
+from minaxis.fast.conversations import Memory, remembering
+from minaxis.generation import SamplingParams, decode_steps, prepare, row_noise
 from minaxis.hooks import capture, check_layers
 from minaxis.model import Transformer
 from minaxis.steer import steering
@@ -49,6 +50,7 @@ class Engine:
         self.center, self.directions = persona_space(axis, self.info["readLayer"])
         self.reader = Reader(world) if world else None
         self.questions = {q.text: q for q in every_question(world)} if world else {}
+        self.memories: dict[str, Memory] = {}  # intervention -> what was read under it
 
     def reply(self, request: Any) -> Generator[Event, None, None]:
         """Answer a request of the page, event by event.
@@ -77,7 +79,7 @@ class Engine:
         if isinstance(given, str):
             ids = self.tokenizer.encode(given, inside=True)
             wanted, cut = len(ids), "end"
-            tokens = self._read_given(prompt, ids[:room], how)
+            tokens = self._read_given(prompt, ids[:room], how) if ids else iter(())
         else:
             wanted, cut = sampling.max_new_tokens, "length"
             tokens = self._sample(prompt, min(room, wanted), sampling, how)
@@ -91,7 +93,7 @@ class Engine:
             yield {"type": "token", "text": piece, "projections": after.tolist(),
                    "lifted": lifted.bool().tolist()}  # fmt: skip
         if ids:
-            h = self._read(prompt + ids)[len(prompt) :]  # (T, L, D)
+            h = self._read(prompt, ids, None)  # (T, L, D)
             yield {"type": "plain", "projections": self._project(h).tolist()}
             x, y = (self.directions @ (h[:, self.info["readLayer"]].mean(0) - self.center)).tolist()
             yield {"type": "place", "x": x, "y": y}
@@ -151,6 +153,7 @@ class Engine:
         with ExitStack() as stack:
             before = stack.enter_context(capture(self.model))
             self._intervene(stack, how)
+            stack.enter_context(remembering(self.model, self._memory(how)))
             after = stack.enter_context(capture(self.model))
             token = -1
             for step in decode_steps(self.model, [prompt], noise, self.tokenizer.stop, sampling):
@@ -168,16 +171,24 @@ class Engine:
         with ExitStack() as stack:
             before = stack.enter_context(capture(self.model))
             self._intervene(stack, how)
-            after = self._read(prompt + ids)
-        projections = (self._project(h)[len(prompt) :] for h in (stacked(before), after))
+            after = self._read(prompt, ids, how)
+        projections = (self._project(h[-len(ids) :]) for h in (stacked(before), after))
         yield from zip(ids, *projections, strict=True)
 
     @torch.no_grad()
-    def _read(self, ids: list[int]) -> Tensor:
-        """The activations (T, L, D) of a text."""
-        with capture(self.model) as seen:
-            self.model(torch.tensor([ids], device=self.model.device), last=1)
-        return stacked(seen)
+    def _read(self, prompt: list[int], ids: list[int], how: dict[str, Any] | None) -> Tensor:
+        """The activations (T, L, D) of a reply. Call it under the intervention."""
+        with remembering(self.model, self._memory(how)), capture(self.model) as seen:
+            prepare_batch = getattr(self.model, "fast_prepare", prepare)
+            left, cache, padding = prepare_batch(self.model, [prompt + ids], 0, len(ids))
+            self.model(left, cache, padding, last=1)
+        return stacked(seen)[-len(ids) :]
+
+    def _memory(self, how: dict[str, Any] | None) -> Memory:
+        """What was read under this very intervention. The memories of the last six are kept."""
+        memory = self.memories.pop(repr(how), None) or Memory()
+        self.memories = dict([*self.memories.items()][-5:]) | {repr(how): memory}
+        return memory
 
     def _project(self, h: Tensor) -> Tensor:
         """The projections (T, L) of activations (T, L, D), each on the unit axis of its layer."""

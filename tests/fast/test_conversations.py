@@ -1,15 +1,18 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
-from minaxis import Axis, SamplingParams, capping, generate
+from minaxis import Axis, SamplingParams, capping, generate, steering
 from minaxis.fast.conversations import Memory, common_length, remembering
 from minaxis.fast.install import install
+from minaxis.generation import KVCache
 
 SAMPLING = SamplingParams(max_new_tokens=6, temperature=1.0)
 USERS = [[[40, 41, 42, 43, 44, 45], [50, 51, 52]], [[60, 61, 62, 63, 64]] * 2, [[70, 71], [80]]]
 
 
-def converse(model, tokenizer, tokens_read):
+def converse(model, tokenizer, tokens_read, sampling=SAMPLING):
     """Three turns of three conversations, then a branch after the second turn."""
     handle = model.model.register_forward_pre_hook(
         lambda module, args: tokens_read.append(args[0].shape)
@@ -20,31 +23,62 @@ def converse(model, tokenizer, tokens_read):
             before_last = [list(chat) for chat in chats]
         for chat, user in zip(chats, USERS, strict=True):
             chat += user[turn % 2]
-        replies = generate(model, tokenizer, chats, SAMPLING)
+        replies = generate(model, tokenizer, chats, sampling)
         for chat, reply in zip(chats, replies, strict=True):
             chat += reply
         said.append(replies)
     branches = [[*chat, 90, 91] for chat in before_last]
-    said.append(generate(model, tokenizer, branches, SAMPLING))
+    said.append(generate(model, tokenizer, branches, sampling))
     handle.remove()
     return said
 
 
-@pytest.mark.parametrize("capped", [False, True])
-def test_a_conversation_that_is_remembered_has_the_same_tokens(tiny, tokenizer, capped):
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("intervention", ["none", "capped", "steered"])
+def test_a_conversation_that_is_remembered_has_the_same_tokens(
+    tiny, tokenizer, intervention, temperature
+):
     install(tiny)
     g = torch.Generator().manual_seed(0)
     axis = Axis(
         torch.randn(3, 24, generator=g), {"layers": 3, "width": 24, "model": "random"},
-        projections=torch.randn(3, 9, generator=g).sort(-1).values * 20,
+        projections=torch.randn(3, 9, generator=g).sort(-1).values * 20, norms=torch.ones(3),
     )  # fmt: skip
+    context = {
+        "none": nullcontext(),
+        "capped": capping(tiny, axis, layers=[0, 1, 2], percentile=60),
+        "steered": steering(tiny, axis, -0.5),
+    }[intervention]
+    sampling = SamplingParams(max_new_tokens=6, temperature=temperature)
     all_read, new_read = [], []
-    with capping(tiny, axis, layers=[0, 1, 2] if capped else [2], percentile=60):
-        plain = converse(tiny, tokenizer, all_read)
+    with context:
+        plain = converse(tiny, tokenizer, all_read, sampling)
         with remembering(tiny):
-            remembered = converse(tiny, tokenizer, new_read)
+            remembered = converse(tiny, tokenizer, new_read, sampling)
     assert remembered == plain
-    assert sum(b * t for b, t in new_read) < 0.7 * sum(b * t for b, t in all_read)
+    assert sum(b * t for b, t in new_read) < 0.6 * sum(b * t for b, t in all_read)
+
+
+@torch.no_grad()
+def test_rows_that_left_the_batch_are_remembered_with_what_they_said(tiny):
+    memory = Memory()
+    ids, cache, padding = memory(tiny, [[1, 2, 3], [5, 6, 7, 8], [9, 9]], 4)
+    tokens = ids[:, -1]
+    for rows in ([0, 1, 2], [0, 2], [1]):  # of the rows that are still there
+        if len(rows) < 3:
+            cache.select_rows(torch.tensor(rows))
+            padding, tokens = padding[rows], tokens[rows]
+            ids = tokens[:, None]
+        logits = tiny(ids, cache, padding, last=1)[:, 0]
+        tokens, _ = memory.sample(logits, torch.zeros(len(logits)), 0, 1.0)
+    memory.remember_batch()
+    assert sorted(len(text) for text in memory.rows) == [3 + 1, 4, 2 + 2]  # read, not just sampled
+    for text, row in memory.rows.items():
+        fresh = KVCache(tiny.config, 1, len(text))
+        tiny(torch.tensor([text]), fresh)
+        for kept, expected in zip(row.tensors, fresh.keys + fresh.values, strict=True):
+            kept = kept[row.row, :, row.padding : row.padding + len(text)]
+            torch.testing.assert_close(kept, expected[0], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

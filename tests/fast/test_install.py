@@ -11,8 +11,13 @@ from torch import nn
 from minaxis import Axis, SamplingParams, capping, collect, fit_axis, generate, load, steering
 from minaxis.fast.attention import SteppedAttention
 from minaxis.fast.install import install
+from minaxis.generation import KVCache
 from minaxis.loading.gemma2 import Gemma2, Gemma2Config
-from minaxis.model import Attention
+from minaxis.loading.gemma3 import Gemma3, Gemma3Config
+from minaxis.loading.olmo2 import Olmo2, Olmo2Config
+from minaxis.loading.rope_scaling import TwoBases
+from minaxis.loading.smollm3 import SmolLM3, SmolLM3Config
+from minaxis.model import Attention, Config, Transformer
 
 ROLES = {"default": ["", "Respond as yourself."], "moon": ["You are the moon."],
          "baker": ["You are the baker.", "You bake."]}  # fmt: skip
@@ -141,6 +146,45 @@ def test_a_hook_on_any_submodule_sees_every_token(tiny, tokenizer, family, quick
     # The output matrix is asked for the last column of each pass alone.
     columns = {"lm_head": (3 if not quick else 1 + 3) + 17 * 3}
     assert counts == {name: columns.get(name, expected) for name in counts}
+
+
+def family(name):
+    """A small random model with one family's peculiarities."""
+    kind, config, more = {
+        "qwen2": (Transformer, Config, {"qkv_bias": True}),
+        "qwen3": (Transformer, Config, {"qk_norm": True}),
+        "gemma2": (Gemma2, Gemma2Config, {}),
+        "gemma3": (Gemma3, Gemma3Config, {"slides": (True, False), "rope_scaling": TwoBases(1e4)}),
+        "olmo2": (Olmo2, Olmo2Config, {}),
+        "smollm3": (SmolLM3, SmolLM3Config, {"rotates": (True, False)}),
+    }[name]
+    sizes = Config(
+        vocab_size=272, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
+        num_attention_heads=6, num_key_value_heads=2, head_dim=16, max_position_embeddings=256,
+    )  # fmt: skip
+    model = kind(config(**{**vars(sizes), **more})).initialise(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(len(p)))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "smollm3"])
+def test_every_family_decodes_to_the_plain_logits_with_fast_code(name):
+    for dtype, error in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+        plain = family(name).to(dtype)
+        fast = copy.deepcopy(plain)
+        install(fast)
+        assert [n for n, _ in fast.named_parameters()] == [n for n, _ in plain.named_parameters()]
+        logits = []
+        with torch.inference_mode():
+            for model in (plain, fast):
+                cache = KVCache(model.config, 1, 20, dtype=dtype)
+                parts = [model(torch.tensor([[5, 6, 7, 8, 9]]), cache)]
+                parts += [model(torch.tensor([[i]]), cache) for i in range(30, 40)]
+                logits.append(torch.cat(parts, 1).float())
+        torch.testing.assert_close(logits[1], logits[0], atol=error, rtol=error)
+        assert logits[0].std() > 0.2
 
 
 def listed(module):

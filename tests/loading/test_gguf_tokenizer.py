@@ -142,6 +142,28 @@ def test_sentencepiece_ids_and_chats_equal_those_of_transformers(
         assert ours.encode(text) == merged(spelled, data, scores), text
 
 
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "gemma2", "smollm3", "olmo2"])
+def test_every_family_reads_both_kinds_of_vocabulary_as_a_tested_one(
+    architecture, strings, tmp_path
+):
+    tested = "gemma3" if architecture == "gemma2" else "llama"  # above, against transformers
+    by_bytes = vocabularies.byte_level(vocabularies.llama3, strings[::4])
+    pieces = vocabularies.gemma(strings[::4], "first")
+    ids = pieces["model"]["vocab"]
+    size = max(t["id"] for t in pieces["added_tokens"]) + 1
+    for fields in (
+        byte_level_fields(by_bytes, 704, "llama-bpe", eos=1, bos=0, chat_template=CHATML),
+        sentencepiece_fields(
+            pieces, size, True, unknown=ids["<u>"], eos=ids["<turn>"], bos=ids["<bos>"]
+        ),
+    ):
+        expected, ours = (read(tmp_path, a, fields) for a in (tested, architecture))
+        assert ours.special == expected.special
+        assert ours.stop == expected.stop
+        for text in strings[:200]:
+            assert ours.encode(text) == expected.encode(text), repr(text)
+
+
 def merged(text, data, scores):
     vocab, pieces = data["model"]["vocab"], list(text)
     while True:
