@@ -117,12 +117,12 @@ def test_two_nodes_with_a_shared_folder_give_the_same_axis(one, tmp_path):
 
 def test_ranks_of_other_settings_are_an_error_that_names_rank_and_setting(tmp_path):
     job = [*JOB, "--out", tmp_path]
-    ended = two_nodes(job, [*job, "--seed", "1"])
+    ended = two_nodes(job, [*job, "--seed", "1", "--tensor-parallel", "2"])
     assert [status for status, _ in ended] == [1, 1]
     printed = "".join(text for _, text in ended)
     lines = [line for line in printed.splitlines() if "error: rank 1 has another" in line]
     assert len(lines) == 1, printed
-    assert re.search("another .*seed.* than rank 0", lines[0])
+    assert "another seed, tensor_parallel than rank 0" in lines[0]
     assert not list(tmp_path.glob("rollouts/*.pt"))
 
 
