@@ -227,4 +227,4 @@ def print_error(line: str) -> None:
             return
     except RuntimeError:  # the store is gone, because torchrun has ended
         pass
-    print(f"rank {rank()}: {line}" if count() > 1 else line, file=sys.stderr)
+    print(f"rank {rank()}: {line.strip()}" if count() > 1 else line, file=sys.stderr)
