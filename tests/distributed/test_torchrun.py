@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from minaxis.tiny.checkpoint import read_info
+
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 JOB = ["--n-roles", "12", "--n-questions", "6", "--batch-size", "16", "--tokens", "24"]
@@ -45,6 +47,13 @@ def run(ranks, script, *arguments):
 
 def fit(ranks, folder, *arguments):
     status, printed = run(ranks, "fit_axis.py", *JOB, "--out", folder, *arguments)
+    assert status == 0, printed
+    return printed
+
+
+def train(ranks, arguments):
+    """Train and measure in seconds: see tests/kill/small.py."""
+    status, printed = run(ranks, "tests/kill/small.py", ROOT / "train_tiny.py", *arguments)
     assert status == 0, printed
     return printed
 
@@ -172,3 +181,17 @@ def test_training_over_ranks_follows_the_losses_of_one_process_and_continues_wit
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=0, atol=2e-3)
+
+
+def test_the_training_script_trains_over_ranks_and_rank_0_measures_alone(tmp_path):
+    arguments = "--layers 2 --width 16 --heads 2 --vocabulary 270 --pre-tokens 4e3"
+    losses = []
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks) / "tiny"
+        printed = train(ranks, ["--post-tokens", "2e3", *arguments.split(), "--out", out])
+        assert printed.count("Wrote tiny.pt") == 1
+        assert {path.name for path in out.iterdir()} == {
+            "tiny-base.pt", "tiny.pt", "tiny-axis.pt", "tiny.json"
+        }  # fmt: skip
+        losses.append(read_info(out / "tiny.pt")["validation loss"])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
