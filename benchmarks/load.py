@@ -1,6 +1,6 @@
 """Peak memory and time of loading a Hugging Face folder, and a quantised GGUF file.
 
-    python benchmarks/load.py        # two minutes; writes 1 GB to a temporary folder
+    python benchmarks/load.py        # half a minute to two; writes 1 GB to a temporary folder
 
 The weights are random. A folder has about 1 GB of them: first in one file, then in four shards with
 an index. The GGUF file has the shapes and the vocabulary's size of Qwen2.5 0.5B, and the types of a

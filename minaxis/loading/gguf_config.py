@@ -84,7 +84,8 @@ def gguf_config(fields: Fields, tensors: Mapping[str, Stored], name: str) -> Con
     if a not in ARCHITECTURES:
         raise ValueError(
             f"{path}: architecture {show(a)} is unsupported, expected one of "
-            f"{', '.join(ARCHITECTURES)}"
+            f"{', '.join(ARCHITECTURES)}. minaxis can use other models through transformers: see "
+            "minaxis/loading/transformers_model.py"
         )
     heads, width = fields.count(f"{a}.attention.head_count"), fields.count(f"{a}.embedding_length")
     head_dim = fields.count(f"{a}.attention.key_length", max(1, width // heads))

@@ -14,23 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from minaxis.axis import Axis
 from minaxis.chat import ROLES, Message, encode_chat
-from minaxis.generation import check_prompts
+from minaxis.loading.transformers_model import adapt
 from minaxis.support.files import parse_json, read_text
 from minaxis.support.meter import token_projections
 from minaxis.support.schema import show
 from minaxis.tokenizer import AnyTokenizer
 
-_MESSAGE = {"role": str, "content?": (str, None, [object]), str: object}
-_MESSAGES = [_MESSAGE]
+# `_read_message` checks each message, because it knows the line.
 FILE = (
-    _MESSAGES,
-    {"conversation": _MESSAGES, "model?": (str, None), "system_prompt?": (str, None), str: object},
+    [object],
+    {"conversation": [object], "model?": (str, None), "system_prompt?": (str, None), str: object},
 )
 _VERSION = re.compile(r"(.+)[_-](baseline|unsteered|uncapped|original|capped)", re.IGNORECASE)
 
@@ -50,12 +48,11 @@ class Transcript:
 def read_transcript(path: str | Path) -> Transcript:
     """The conversation in a file.
 
-    A message may be empty, and its text may be in parts. What is not text, such as a tool call,
-    is left out.
+    A message may be empty, and its text may be in parts. Tool calls are left out.
 
     Raises:
         ValueError: neither of the two forms; or a message whose role is not one of `chat.ROLES`,
-            or with a part that is no text. The message names the line.
+            or with content that is neither text nor a tool call. The message names the line.
     """
     path = Path(path)
     text = read_text(path)
@@ -63,7 +60,7 @@ def read_transcript(path: str | Path) -> Transcript:
     data = {"conversation": data} if isinstance(data, list) else data
     lines = _lines(text)
     messages = [
-        {"role": message["role"], "content": _content(message, f"{path}, line {line}")}
+        _read_message(message, f"{path}, line {line}")
         for message, line in zip(data["conversation"], lines, strict=True)
     ]
     if system := data.get("system_prompt"):
@@ -96,11 +93,11 @@ def read_turns(
     """
     axis.check(model)
     ids, replies = locate_replies(tokenizer, transcript)
-    try:
-        check_prompts(model, [ids], 0)
-    except ValueError as e:
-        reason = str(e).replace("prompt 0", "the conversation")
-        raise ValueError(f"{transcript.path}: {reason}") from None
+    if len(ids) > (limit := adapt(model).config.max_position_embeddings):
+        raise ValueError(
+            f"{transcript.path}: the conversation has {len(ids)} tokens, expected at most {limit}, "
+            "the model's context: leave out its last messages, or take another model"
+        )
     h = token_projections(model, axis, ids, layer)  # (T,)
     return [h[start:end].mean().item() if end > start else None for start, end in replies]
 
@@ -165,20 +162,24 @@ def _first_refused(encode: Callable[[int], object], count: int) -> int:
     return 0
 
 
-def _content(message: dict[str, Any], place: str) -> str:
-    """The text of a message."""
-    if message["role"] not in ROLES:
-        raise ValueError(
-            f"{place}: the role is {show(message['role'])}, expected one of {', '.join(ROLES)}"
-        )
-    content = message.get("content")
+def _read_message(message: object, place: str) -> Message:
+    """A message whose role and content fit, with its text in one piece."""
+    if not isinstance(message, dict):
+        raise ValueError(f"{place}: a message is {show(message)}, expected an object")
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise ValueError(f"{place}: the role is {show(role)}, expected one of {', '.join(ROLES)}")
     if content is None and not message.get("tool_calls"):
         raise ValueError(f"{place}: the message has no content, expected text")
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
-    for part in parts:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+    text = ""
+    for part in [] if content is None else content if isinstance(content, list) else [content]:
+        fields = part if isinstance(part, dict) else {"text": part}
+        if str(fields.get("type")).startswith("tool_"):  # tool_use, tool_result
+            continue
+        if not isinstance(fields.get("text"), str):
             raise ValueError(f"{place}: a part of the content is {show(part)}, expected text")
-    return "".join(part["text"] for part in parts)
+        text += fields["text"]
+    return {"role": role, "content": text}
 
 
 def _lines(text: str) -> list[int]:
