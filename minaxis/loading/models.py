@@ -62,7 +62,7 @@ def load(
         device: "auto" takes the first of cuda, mps and cpu that this machine has.
         download: fetch "organisation/name" from huggingface.co first, if the local cache does not
             have its latest version.
-        fast: install the fast twins of fast/, which give the same tokens. False: the plain code.
+        fast: install the fast twins of fast/, the same up to rounding. False: the plain code.
         tensor_parallel: the number of ranks, started by torchrun, that share one model. Each of
             them reads its part of the weights, and all must make the same calls.
         int8: round all matrices to 8 bits, for faster decoding on a CPU (see fast/int8.py).

@@ -187,6 +187,8 @@ class Engine:
     def _memory(self, how: dict[str, Any] | None) -> Memory:
         """What was read under this very intervention. The memories of the last six are kept."""
         memory = self.memories.pop(repr(how), None) or Memory()
+        if len(memory.rows) > 8:  # of conversations that have been left
+            memory = Memory()
         self.memories = dict([*self.memories.items()][-5:]) | {repr(how): memory}
         return memory
 
