@@ -5,6 +5,9 @@
 
 A run has 276 roles (the default is one), 1,200 responses a role, 512 tokens a response. For each of
 the paper's three models, the smallest number K of GPUs is taken that can share it: 1, 2, 4 or 8.
+A GPU must hold its weights, and what the greater need is: the cache of a batch that is generated,
+or the cache and the logits of the 32 whole responses that the judge reads at once. Main memory is
+what a rank keeps of a role until it is written: its activations, twice while they are joined.
 All other GPUs form more groups of K, which share out the roles. Nothing here was run: the shapes
 are those of the models' config.json, and the weights are in bfloat16. The speed is to be measured:
 `fit_axis.py` prints the tokens per second of all groups.
@@ -20,9 +23,12 @@ from minaxis.loading.gemma2 import Gemma2Config
 from minaxis.loading.models import MODELS
 from minaxis.support import arguments as cli
 
-RESPONSES, TOKENS = 276 * 1200, 512
+ROLES, TOKENS = 276, 512
+RESPONSES = ROLES * 1200
 PROMPT = 100  # tokens; a generous guess for a system prompt and a question
-HEADROOM = 1.1  # for activations, logits and fragments
+JUDGED = 32  # responses that the judge reads at once
+COPIES = 3  # of the logits: as parts and together, or before, in and after the soft cap
+HEADROOM = 1.1  # for activations and fragments
 BFLOAT16 = 2  # bytes
 
 PAPER = [
@@ -48,6 +54,17 @@ def cache(config: Config, ranks: int, batch: int) -> int:
     heads = config_of_rank(config, 0, ranks).num_key_value_heads
     columns = config.num_hidden_layers * heads * config.head_dim
     return BFLOAT16 * 2 * columns * batch * (PROMPT + TOKENS)
+
+
+def logits(config: Config) -> int:
+    """Bytes of the logits of the judge, which sees every token of its responses."""
+    return BFLOAT16 * COPIES * JUDGED * (TOKENS + 1) * config.vocab_size
+
+
+def needed(config: Config, ranks: int, batch: int) -> float:
+    """Bytes of memory that the first rank's GPU must have."""
+    judging = cache(config, ranks, JUDGED) + logits(config)
+    return HEADROOM * (weights(config, ranks) + max(cache(config, ranks, batch), judging))
 
 
 def sent(config: Config, ranks: int) -> float:
@@ -79,25 +96,25 @@ def main() -> None:
         f"{RESPONSES:,} responses of {TOKENS} tokens, at {args.tokens_per_second} tokens/s a group"
     )
     print(
-        "                              one GPU            sent for\n"
-        "model            K  groups  weights    cache    a token      disk    hours"
+        "                              one GPU                    sent for    main\n"
+        "model            K  groups  weights    cache   logits    a token  memory     disk   hours"
     )
     for config in PAPER:
         fitting = [
             k for k in (1, 2, 4, 8)
-            if HEADROOM * (weights(config, k) + cache(config, k, args.batch_size))
-            < args.memory * 1e9 and k <= args.gpus
+            if k <= args.gpus and needed(config, k, args.batch_size) < args.memory * 1e9
         ]  # fmt: skip
         if not fitting:
-            print(f"{config.name:13s} does not fit: take more GPUs, or a smaller batch size")
+            print(f"{config.name:13s} does not fit: take more or larger GPUs")
             continue
         k = fitting[0]
         groups = args.gpus // k
         hours = RESPONSES * TOKENS / (groups * args.tokens_per_second) / 3600
         print(
             f"{config.name:13s} {k:4d} {groups:7d} {weights(config, k) / 1e9:5.1f} GB"
-            f" {cache(config, k, args.batch_size) / 1e9:5.1f} GB {sent(config, k) / 1e3:7.0f} kB"
-            f" {disk(config) / 1e9:6.0f} GB {hours:8.1f}"
+            f" {cache(config, k, args.batch_size) / 1e9:5.1f} GB {logits(config) / 1e9:5.1f} GB"
+            f" {sent(config, k) / 1e3:7.0f} kB {2 * disk(config) / ROLES / 1e9:4.1f} GB"
+            f" {disk(config) / 1e9:5.0f} GB {hours:7.1f}"
         )
 
 

@@ -4,6 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -38,10 +39,10 @@ def test_the_lines_for_engines_lift_the_sum_of_two_tensors_to_the_floor(tmp_path
     torch.testing.assert_close(sum(blocks[1](h)), h)
 
 
-def test_the_plan_of_the_page_is_what_the_planner_prints(monkeypatch, capsys):
+@pytest.mark.parametrize("arguments", [[], ["--gpus", "4", "--memory", "48"]])
+def test_the_plan_of_the_page_is_what_the_planner_prints(arguments, monkeypatch, capsys):
     planner = runpy.run_path(str(ROOT / "benchmarks" / "scale_plan.py"))
-    monkeypatch.setattr("sys.argv", ["scale_plan.py"])
+    monkeypatch.setattr("sys.argv", ["scale_plan.py", *arguments])
     planner["main"]()
     printed = capsys.readouterr().out
     assert f"```text\n{printed}```" in PAGE
-    assert "Llama 3.3 70B" in printed
