@@ -197,3 +197,6 @@ def test_a_claim_that_needs_a_control_and_has_none_is_refused(experiments, tmp_p
     (tmp_path / "results.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match="a claim needs a control"):
         read_run(tmp_path)
+    data["claims"][0]["failed_precondition"] = "no role is adopted"  # then it is not tested
+    (tmp_path / "results.json").write_text(json.dumps(data))
+    assert read_run(tmp_path).claims[0].verdict == "not tested: no role is adopted"
