@@ -295,7 +295,14 @@ def test_of_two_tabs_one_waits_and_both_are_answered(server, monkeypatch):
     for tab in tabs:
         tab.join()
     assert slow.most == 1
-    assert found[0] == found[1]
+    # The second answer goes on from what the first one read: the same up to rounding.
+    words = [[event["text"] for event in tab if event["type"] == "token"] for tab in found]
+    assert words[0] == words[1]
+    assert len(words[0]) > 3
+    for one, other in zip(*found, strict=True):
+        assert one.get("projections") == other.get("projections") or torch.allclose(
+            torch.tensor(one["projections"]), torch.tensor(other["projections"]), atol=1e-4
+        )
     assert found[0][-1]["type"] == "done"
 
 
