@@ -37,6 +37,7 @@ import torch
 
 import minaxis as mx
 from minaxis.activation_cap import default_layers
+from minaxis.distributed import ranks
 from minaxis.hooks import check_layers
 from minaxis.loading.exports import write_control_vector, write_recipe
 from minaxis.loading.models import find
@@ -145,6 +146,8 @@ def layer_number(text: str) -> int:
 
 def main() -> None:
     args = arguments()
+    if ranks.count() > 1 and (not args.all or cli.is_tiny(args)):
+        raise ValueError("only --all of an open model runs over ranks: use python, not torchrun")
     if args.write_docs:
         report.write_docs(DOCS / "results.md", DOCS / "figures", args.write_docs)
     elif args.page:
@@ -352,6 +355,8 @@ def run_all(args: argparse.Namespace) -> None:
     folder = args.out or (Path("out") if kind == "tiny" else cli.out(args)) / "report"
     cli.check_writable(folder)
     experiments = tiny_experiments(args) if kind == "tiny" else open_experiments(args)
+    if ranks.rank():
+        return  # rank 0 writes
     run = report.write_run(
         folder, kind, experiments,
         settings=cli.settings(args), seconds=time.monotonic() - started,
@@ -380,4 +385,4 @@ def open_experiments(args: argparse.Namespace) -> list[Experiment]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, over_ranks=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from minaxis.axis import Axis, fit_axis
 from minaxis.chat import encode_chat
+from minaxis.distributed import ranks
 from minaxis.judging import judge
 from minaxis.model import Transformer
 from minaxis.paper.claims import Experiment
@@ -40,7 +41,7 @@ def run_experiments(
     seed: int = 0,
     watch: Callable[[str], None] = print,
 ) -> list[Experiment]:
-    """Run every experiment that applies to an open model.
+    """Run every experiment that applies to an open model. Ranks share them, and rank 0 has all.
 
     Args:
         axis, rollouts: what `fit_axis.py` wrote for the model.
@@ -50,32 +51,36 @@ def run_experiments(
     adopted = in_role(model, tokenizer, rollouts)
     rates = torch.tensor([flags.float().mean() for flags in adopted.values()])
     random_weights = read_by_random_weights(model, tokenizer, rollouts, seed)
-    filtered = fit_axis(rollouts, adopted)
-    results: list[Experiment] = [
-        measure_persona_space(
-            filtered,
-            fit_axis(random_weights, adopted),
-            adoption_rate=mean_with_error(rates).estimate,
-        ),
-        measure_unfiltered(axis, filtered, fit_axis(random_weights)),
-    ]
+    results: list[Experiment] = []
+    if ranks.rank() == 0:
+        filtered = fit_axis(rollouts, adopted)
+        random_axis = fit_axis(random_weights, adopted)
+        adoption = mean_with_error(rates).estimate
+        results = [
+            measure_persona_space(filtered, random_axis, adoption_rate=adoption),
+            measure_unfiltered(axis, filtered, fit_axis(random_weights)),
+        ]
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
         roles={role: p for role, p in rollouts.meta["roles"].items() if role != DEFAULT},
         judge=ForcedChoice(model, tokenizer, rollouts),
     )  # fmt: skip
     lab = with_random_axes(lab, rollouts, texts=32)
-    watch("2 steering")
-    results.append(measure_open_steering(lab))
-    watch("3 personas that do what is forbidden")
-    results.append(measure_personas(lab))
-    watch("4 drift in long conversations")
-    results.append(measure_open_drift(lab))
-    watch("5 and 7 capability and costs")
     ordinary = rollouts[DEFAULT]["responses"][:ORDINARY_REPLIES]
     prompts = [encode_chat(tokenizer, chat(r["question"], r["system"])) for r in ordinary]
-    results.append(measure_open_capability(lab, prompts, [r["ids"] for r in ordinary]))
-    return results
+    replies = [r["ids"] for r in ordinary]
+    experiments: dict[str, Callable[[], Experiment]] = {
+        "2 steering": lambda: measure_open_steering(lab),
+        "3 personas that do what is forbidden": lambda: measure_personas(lab),
+        "4 drift in long conversations": lambda: measure_open_drift(lab),
+        "5 and 7 capability and costs": lambda: measure_open_capability(lab, prompts, replies),
+    }
+    done: dict[str, Experiment] = {}
+    for name in ranks.share_out(list(experiments), model):
+        watch(name)
+        done[name] = experiments[name]()
+    done = ranks.gather(done)
+    return results + [done[name] for name in experiments if name in done]
 
 
 def in_role(

@@ -156,7 +156,7 @@ def test_what_all_ranks_refuse_is_one_line(ranks, arguments, message, tmp_path):
 def test_a_script_for_one_process_and_a_missing_rendezvous_are_refused_in_one_line(monkeypatch):
     status, printed = run(2, "cap_demo.py")
     assert status == 1
-    assert printed.count("this script runs in one process: start it with python") == 1
+    assert printed.count("only --all of an open model runs over ranks: use python") == 1
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, printed = run(0, "fit_axis.py")

@@ -1,3 +1,6 @@
+from types import SimpleNamespace
+
+import pytest
 import torch
 
 import minaxis as mx
@@ -8,9 +11,9 @@ from minaxis.roles import DEFAULT
 ROLES = ("moon", "gull", "oak", "fox", "bell", "rain", "lamp", "boat")
 
 
-def test_no_claim_about_behaviour_holds_for_a_model_that_was_never_trained(
-    tokenizer, few_texts, monkeypatch
-):
+@pytest.fixture
+def untrained(tokenizer, few_texts, monkeypatch):
+    """A function that runs the experiments on a random model."""
     config = mx.Config(
         vocab_size=tokenizer.vocab_size, hidden_size=16, intermediate_size=16, num_hidden_layers=3,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=4096,
@@ -24,10 +27,29 @@ def test_no_claim_about_behaviour_holds_for_a_model_that_was_never_trained(
     adopted = {name: torch.ones(2, dtype=torch.bool) for name in ROLES}
     monkeypatch.setattr(open_model, "in_role", lambda *_: adopted)
 
+    axis = mx.fit_axis(rollouts)
+    return lambda watch: open_model.run_experiments(model, tokenizer, axis, rollouts, watch=watch)
+
+
+@pytest.mark.slow
+def test_ranks_share_the_experiments_and_find_the_same(untrained, monkeypatch):
+    whole, named, parts = untrained(print), [], []
+    for rank in range(2):
+        alone = SimpleNamespace(
+            rank=lambda rank=rank: rank, gather=lambda part: part,
+            share_out=lambda work, model, rank=rank: work[rank::2],
+        )  # fmt: skip
+        monkeypatch.setattr(open_model, "ranks", alone)
+        parts.append(untrained(named.append))
+    assert len(named) == 6, "both begin with persona space"
+    (space, unfiltered, steering, drift), (personas, capability) = parts
+    found = [space, unfiltered, steering, personas, drift, capability]
+    assert [e.claims() for e in found] == [e.claims() for e in whole]
+
+
+def test_no_claim_about_behaviour_holds_for_a_model_that_was_never_trained(untrained):
     named = []
-    experiments = open_model.run_experiments(
-        model, tokenizer, mx.fit_axis(rollouts), rollouts, watch=named.append
-    )
+    experiments = untrained(named.append)
     assert len(experiments) == 6
     assert len(named) == 5
     rates = [
