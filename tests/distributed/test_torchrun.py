@@ -59,7 +59,9 @@ def train(ranks, arguments):
 
 
 def files(folder):
-    return {path.name: path.read_bytes() for path in (folder / "rollouts").iterdir()}
+    """All but what a killed process was about to write: the names of those begin with a dot."""
+    found = (folder / "rollouts").glob("[!.]*")
+    return {path.name: path.read_bytes() for path in found}
 
 
 def shown(printed):
