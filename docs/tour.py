@@ -673,8 +673,8 @@ for name, intervention in interventions.items():
     print(f"{name} ({place:.1f}): {big_tokenizer.decode(ids)}\n")
 
 # %% [markdown]
-# The pirate keeps the crew, the captain or the sea, whatever we do. Steering moves the projection
-# most, and a random cap moves it as far as ours. One reply each proves nothing. [The page on
+# All four tell of the sea or of an adventure. Steered, the reply moves toward the Assistant. Under
+# our cap it does not, nor under a random one. One reply each proves nothing. [The page on
 # SmolLM2](smollm2.md) has many.
 #
 # ## Where to go from here
