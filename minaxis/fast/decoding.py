@@ -2,14 +2,15 @@
 
 To decode one token, every weight is read once and multiplied by one row of activations. So the time
 should be that of reading the memory, but the kernels of `F.linear` take longer. `python
-benchmarks/decode.py` prints, for torch 2.13 on two cores of an AMD processor that read 75 GB/s:
+benchmarks/decode.py` prints, for torch 2.13 on two cores of a shared AMD machine whose memory was
+read at 48 to 78 GB/s:
 
-    one row, 3072 x 576   float32                      bfloat16
-    F.linear              17 GB/s (MKL's gemv)         21 GB/s (oneDNN's)
-    here                  60 GB/s (a batched product)  42 GB/s (PyTorch's own gemv)
+    one row, 3072 x 576   float32                         bfloat16
+    F.linear              17 GB/s (MKL's gemv)            21 to 28 GB/s (oneDNN's)
+    here                  42 to 60 (a batched product)    42 GB/s (PyTorch's own gemv)
 
-Without it, one chat with SmolLM2 decodes at 27 tokens/s instead of 61 in float32, and at 47 instead
-of 79 in bfloat16.
+Without it, one chat with SmolLM2 decodes at 27 or 28 tokens/s instead of 49 to 62 in float32, and
+at 48 to 55 instead of 80 to 83 in bfloat16.
 
 A `QuickLinear` is still an `nn.Linear`. Its hooks run, and its parameters are the same tensors. A
 wrapper may replace it or go around it.
