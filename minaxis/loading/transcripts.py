@@ -171,8 +171,8 @@ def _read_message(message: object, place: str) -> Message:
         raise ValueError(f"{place}: the role is {show(role)}, expected one of {', '.join(ROLES)}")
     if content is None and not message.get("tool_calls"):
         raise ValueError(f"{place}: the message has no content, expected text")
-    text = ""
-    for part in [] if content is None else content if isinstance(content, list) else [content]:
+    text, parts = "", content if isinstance(content, list) else [content]
+    for part in parts if content is not None else []:
         fields = part if isinstance(part, dict) else {"text": part}
         if str(fields.get("type")).startswith("tool_"):  # tool_use, tool_result
             continue
