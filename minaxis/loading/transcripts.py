@@ -169,10 +169,12 @@ def _read_message(message: object, place: str) -> Message:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         raise ValueError(f"{place}: the role is {show(role)}, expected one of {', '.join(ROLES)}")
-    if content is None and not message.get("tool_calls"):
-        raise ValueError(f"{place}: the message has no content, expected text")
-    text, parts = "", content if isinstance(content, list) else [content]
-    for part in parts if content is not None else []:
+    if content is None:
+        if not message.get("tool_calls"):
+            raise ValueError(f"{place}: the message has no content, expected text")
+        return {"role": role, "content": ""}
+    text = ""
+    for part in content if isinstance(content, list) else [content]:
         fields = part if isinstance(part, dict) else {"text": part}
         if str(fields.get("type")).startswith("tool_"):  # tool_use, tool_result
             continue
