@@ -146,8 +146,8 @@ def layer_number(text: str) -> int:
 
 def main() -> None:
     args = arguments()
-    if ranks.count() > 1 and (not args.all or cli.is_tiny(args)):
-        raise ValueError("only --all of an open model runs over ranks: use python, not torchrun")
+    if ranks.count() > 1 and not args.all:
+        raise ValueError("only --all runs over ranks: use python, not torchrun")
     if args.write_docs:
         report.write_docs(DOCS / "results.md", DOCS / "figures", args.write_docs)
     elif args.page:

@@ -10,8 +10,9 @@ Prints tokens per second (medians), the ratio to transformers in bfloat16 and to
 the same dtype (medians of the paired ratios, least and most in brackets), and the share of the
 memory's reading speed, which is measured in the same run: the bytes of the weights that a token
 reads, times tokens per second. llama.cpp runs where llama-cpp-python is installed, on the package's
-own 4-bit file. "F.linear" is minaxis without fast/decoding.py. The second table has the speed of
-the kernels, and the last lines say what 8-bit weights change. Writes JSON (--out).
+own 4-bit file. "Linear" or "QuickLinear" is minaxis with the linear layers that it would not take
+on this processor (fast/decoding.py). The second table has the speed of the kernels, and the last
+lines say what 8-bit weights change. Writes JSON (--out).
 """
 
 import argparse
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 import minaxis as mx
 from minaxis.chat import encode_chat
-from minaxis.fast.decoding import QuickLinear
+from minaxis.fast.decoding import QuickLinear, is_amd
 from minaxis.fast.int8 import round_weight
 from minaxis.loading.models import find
 from minaxis.support import arguments as cli
@@ -69,7 +70,9 @@ def main() -> None:
         run = minaxis_run(model, tokenizer, prompt)
         runs[f"minaxis {name}"] = run, weight_bytes(model)
         if name != "int8":
-            runs[f"minaxis {name}, F.linear"] = with_plain_linear(model, run), weight_bytes(model)
+            other = nn.Linear if is_amd() else QuickLinear  # what `load` has not chosen
+            run = with_layers(other, model, run)
+            runs[f"minaxis {name}, {other.__name__}"] = run, weight_bytes(model)
     if find_spec("llama_cpp"):
         runs["llama.cpp 4-bit"] = llama_cpp_run(prompt), find("smollm2").stat().st_size
     seconds, speeds = measure(runs, args.rounds, args.tokens)
@@ -95,19 +98,20 @@ def minaxis_run(model: mx.Transformer, tokenizer: Any, prompt: list[int]) -> Run
     return run
 
 
-def with_plain_linear(model: mx.Transformer, run: Run) -> Run:
-    """The same run without fast/decoding.py."""
-    layers = [module for module in model.modules() if type(module) is QuickLinear]
+def with_layers(kind: type[nn.Linear], model: mx.Transformer, run: Run) -> Run:
+    """The same run with linear layers of this kind."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
 
-    def run_plain(tokens: int) -> object:
+    def run_with_layers(tokens: int) -> object:
+        before = [type(layer) for layer in layers]
         for layer in layers:
-            layer.__class__ = nn.Linear  # type: ignore[assignment]
+            layer.__class__ = kind
         result = run(tokens)
-        for layer in layers:
-            layer.__class__ = QuickLinear
+        for layer, own in zip(layers, before, strict=True):
+            layer.__class__ = own
         return result
 
-    return run_plain
+    return run_with_layers
 
 
 def transformers_run(dtype: torch.dtype, prompt: list[int]) -> Run:

@@ -40,7 +40,7 @@ def encode_chat(
     # Break up every special-token string inside the messages: put a character that no message
     # uses, the guard, after each of its letters. In the rendered text, the template wrote those
     # special tokens that no guard follows. Then remove the guard.
-    used = {character for m in messages for text in m.values() for character in text}
+    used = set().union(*(text for m in messages for text in m.values()))
     guard = next((c for c in map(chr, range(0xE000, 0xF900)) if c not in used), None)
     if guard is None:
         raise ValueError("the messages use all 6,400 private-use characters: leave out one of them")

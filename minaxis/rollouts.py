@@ -157,7 +157,7 @@ def collect(
         roles: name -> system prompts, with the neutral ones under "default" (`read_roles`).
         questions: asked in the user's turn.
         folder: write each role there when it is done, and skip the roles that it already has. An
-            interrupted run then continues, and ends with the same numbers. Several ranks need it.
+            interrupted run then continues, and ends with the same numbers. None: rank 0 has all.
 
     Raises:
         ValueError: no role, no question, a prompt too long, or a folder made by other settings.
@@ -184,7 +184,7 @@ def collect(
     seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
     groups = _groups(asked, batch_size)
-    ranks.check_shares(model, {**meta, "prompts": prompts}, folder, len(groups))
+    ranks.check_shares(model, {**meta, "prompts": prompts}, len(groups))
     rollouts = ranks.rank_0_first(lambda: Rollouts(meta, folder))  # it writes the settings
     todo = [group for group in groups if not all(r in rollouts for r in group)]
     total = sum(len(asked[r]) for g in todo for r in g)
@@ -210,7 +210,7 @@ def collect(
             if folder is None or ranks.worker(model).writes:
                 rollouts[role] = {"responses": responses, **kept}
     progress.finish()
-    return rollouts
+    return rollouts.gather()
 
 
 def prompt_ids(tokenizer: AnyTokenizer, asked: Mapping[str, str]) -> list[int]:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count as counter
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -96,6 +95,24 @@ def share_out(work: Sequence[T], model: nn.Module) -> Sequence[T]:
     return broadcast(work)[here.number :: here.total]
 
 
+def do_jobs(jobs: Mapping[str, Callable[[], T]], watch: Callable[[str], None]) -> dict[str, T]:
+    """Do these jobs. A rank that is free takes the next one, so the longest should come first.
+
+    Args:
+        watch: called with the name of each job as it begins.
+
+    Returns:
+        Name -> what the job returned, sorted by name: of all jobs on rank 0, and of its own jobs
+            on the others.
+    """
+    names, key = list(jobs), f"jobs {next(_numbers)}"
+    done: dict[str, T] = {}
+    while (number := _store[0].add(key, 1) - 1 if _store else len(done)) < len(names):
+        watch(names[number])
+        done[names[number]] = jobs[names[number]]()
+    return dict(sorted(gather(done).items()))
+
+
 def broadcast(value: T) -> T:
     """The value that rank 0 has, on every rank."""
     if not _store:
@@ -167,13 +184,10 @@ class SharedProgress(Progress):
             self.advance(0, 0)
 
 
-def check_shares(
-    model: nn.Module, settings: Mapping[str, Any], folder: str | Path | None, batches: int
-) -> None:
+def check_shares(model: nn.Module, settings: Mapping[str, Any], batches: int) -> None:
     """`check_same`, and check that every worker has work to do.
 
     Args:
-        folder: where the workers leave their results.
         batches: the number of batches, which are shared out among the workers.
 
     Raises:
@@ -181,8 +195,6 @@ def check_shares(
     """
     check_same(settings, model)
     workers = worker(model).total
-    if workers > 1 and folder is None:
-        raise ValueError(f"{workers} workers share the roles: give a folder for their results")
     if workers > batches:
         raise ValueError(
             f"more workers ({workers}) than batches of roles ({batches}): start at most "

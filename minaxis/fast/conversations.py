@@ -183,5 +183,6 @@ def remembering(model: nn.Module, memory: Memory | None = None) -> Iterator[None
     try:
         yield
     finally:
+        memory.remember_batch()  # without a batch, which knows its memory, both are freed at once
         setattr(model, "fast_prepare", before[0])  # noqa: B010
         setattr(model, "fast_sample", before[1])  # noqa: B010

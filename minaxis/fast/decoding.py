@@ -1,20 +1,27 @@
 """Decoding on CPUs: products of a few rows, by kernels that read the weights faster.
 
 To decode one token, every weight is read once and multiplied by one row of activations. So the time
-should be that of reading the memory, but the kernels of `F.linear` take longer. `python
-benchmarks/decode.py` prints, for torch 2.13 on two cores of a shared AMD machine whose memory was
-read at 48 to 78 GB/s:
+should be that of reading the memory, but on AMD processors the kernels of `F.linear` take longer.
+`python benchmarks/decode.py` prints, for torch 2.13 on two cores of shared machines whose memory is
+read at 48 to 78 GB/s (AMD) and at 22 GB/s (Intel):
 
-    one row, 3072 x 576   float32                         bfloat16
-    F.linear              17 GB/s (MKL's gemv)            21 to 28 GB/s (oneDNN's)
-    here                  42 to 60 (a batched product)    42 GB/s (PyTorch's own gemv)
+    one row, 3072 x 576          float32                         bfloat16
+    F.linear on AMD              17 GB/s (MKL's gemv)            21 to 28 GB/s (oneDNN's)
+    here                         42 to 60 (a batched product)    42 GB/s (PyTorch's own gemv)
+    F.linear on Intel            20                              10 (without instructions for it)
+    here                         9                               10
 
-Without it, one chat with SmolLM2 decodes at 27 or 28 tokens/s instead of 49 to 62 in float32, and
-at 48 to 55 instead of 80 to 83 in bfloat16.
+So `install` gives these layers to a model on AMD processors only. Without them, one chat with
+SmolLM2 decodes there at 27 or 28 tokens/s instead of 49 to 62 in float32, and at 48 to 55 instead
+of 80 to 83 in bfloat16.
 
 A `QuickLinear` is still an `nn.Linear`. Its hooks run, and its parameters are the same tensors. A
 wrapper may replace it or go around it.
 """
+
+import platform
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +31,23 @@ from minaxis.model import RMSNorm
 
 _GROUPS = 16  # of the matrix's rows: each is one product of the batch
 _MOST_ROWS = 64  # above this F.linear is as fast in float32; in bfloat16 from 2 rows on
+_SMALL = 1 << 20  # bytes of a matrix
+
+
+def is_quicker(weight: Tensor) -> bool:
+    """Is `QuickLinear` the quicker one for this matrix?
+
+    A small one in float32 stays in the processor's cache. With quick layers for these, too, the
+    tiny model takes 20 to 30 % longer.
+    """
+    return is_amd() and not (weight.dtype == torch.float32 and weight.nbytes < _SMALL)
+
+
+@cache
+def is_amd() -> bool:
+    """Is this an AMD processor?"""
+    linux = Path("/proc/cpuinfo")
+    return "AuthenticAMD" in (linux.read_text() if linux.exists() else platform.processor())
 
 
 class QuickLinear(nn.Linear):

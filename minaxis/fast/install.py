@@ -1,10 +1,9 @@
 """Give a model the quicker twins of its layers, of prompt reading and of sampling."""
 
-import torch
 from torch import nn
 
 from minaxis.fast.attention import SteppedAttention
-from minaxis.fast.decoding import QuickLinear, QuickNorm
+from minaxis.fast.decoding import QuickLinear, QuickNorm, is_quicker
 from minaxis.fast.prefix import prefill_prefixes
 from minaxis.fast.sampling import sample
 from minaxis.model import Attention, RMSNorm, Transformer
@@ -14,7 +13,6 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
     RMSNorm: QuickNorm,
     nn.Linear: QuickLinear,
 }
-SMALL = 1 << 20  # bytes of a matrix
 
 
 def install(model: Transformer) -> None:
@@ -23,18 +21,8 @@ def install(model: Transformer) -> None:
     Only the very classes of `TWINS` change: a subclass (Gemma's attention) keeps its own code.
     """
     for module in model.modules():
-        if not is_small(module):
+        if type(module) is not nn.Linear or is_quicker(module.weight):
             module.__class__ = TWINS.get(type(module), type(module))
     # `generation.decode_steps` looks for these two names.
     setattr(model, "fast_prepare", prefill_prefixes)  # noqa: B010 (a type checker expects a module)
     setattr(model, "fast_sample", sample)  # noqa: B010
-
-
-def is_small(module: nn.Module) -> bool:
-    """Does this matrix stay in the processor's cache? In float32, F.linear then is the faster one.
-
-    With quick layers everywhere, the tiny model takes 20 to 30 % longer.
-    """
-    if not isinstance(module, nn.Linear):
-        return False
-    return module.weight.dtype == torch.float32 and module.weight.nbytes < SMALL

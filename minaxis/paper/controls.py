@@ -25,6 +25,7 @@ from torch import Tensor
 
 from minaxis.activation_cap import cap_reference
 from minaxis.axis import Axis, fit_axis
+from minaxis.distributed import ranks
 from minaxis.generation import TokenLists
 from minaxis.hooks import capture, edit
 from minaxis.loading.models import build
@@ -197,7 +198,8 @@ def random_weights_axis(
     Args:
         position: as for `fit_axis`.
     """
-    return fit_axis(read_by_random_weights(model, tokenizer, rollouts, seed), position=position)
+    again = ranks.broadcast(read_by_random_weights(model, tokenizer, rollouts, seed))
+    return fit_axis(again, position=position)
 
 
 def read_by_random_weights(

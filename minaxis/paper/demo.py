@@ -15,11 +15,12 @@ from torch import Tensor
 from minaxis.axis import Axis
 from minaxis.chat import Message, encode_chat
 from minaxis.fast.conversations import Memory, remembering
-from minaxis.generation import SamplingParams, generate
+from minaxis.generation import SamplingParams, check_prompts, decode_steps, row_noise
+from minaxis.hooks import capture
 from minaxis.model import Transformer
 from minaxis.paper.branches import LAST, PERSONAL, Branched, Outcome, outcome
 from minaxis.paper.lab import Compared, Conversations
-from minaxis.support.meter import gauge, token_projections
+from minaxis.support.meter import gauge
 from minaxis.support.stats import Rate, rate
 from minaxis.tiny.lab import TinyLab, joined, personas_speak
 from minaxis.tiny.questions import GROUPS, TASKS, forbidden_questions, role_play, tasks
@@ -220,14 +221,20 @@ def answer_messages(
     }
     memories = {name: Memory() for name in interventions}
     for turn, message in enumerate(messages):
+        noise = row_noise(sampling.seed + turn, 1, sampling.max_new_tokens)
         for name, intervention in interventions.items():
             chat = chats[name]
             chat.append({"role": "user", "content": message})
             prompt = encode_chat(tokenizer, chat)
-            with intervention(), remembering(model, memories[name]):
-                now = replace(sampling, seed=sampling.seed + turn)
-                (ids,) = generate(model, tokenizer, [prompt], now)
-                projections = token_projections(model, axis, prompt + ids, layer)[len(prompt) :]
+            check_prompts(model, [prompt], sampling.max_new_tokens)
+            ids, projections = [], []
+            memory = remembering(model, memories[name])
+            with intervention(), memory, capture(model, [layer]) as seen:
+                for step in decode_steps(model, [prompt], noise, tokenizer.stop, sampling):
+                    if step.is_response[0]:  # the pass has read a token of the reply
+                        projections.append(axis.project(seen[layer][0, -1], layer).item())
+                    if step.alive[0]:
+                        ids.append(int(step.tokens[0]))
             text = tokenizer.decode(ids)
             chat.append({"role": "assistant", "content": text})
-            yield Answer(message, name, ids, text, projections)
+            yield Answer(message, name, ids, text, torch.tensor(projections))

@@ -41,7 +41,7 @@ def run_experiments(
     seed: int = 0,
     watch: Callable[[str], None] = print,
 ) -> list[Experiment]:
-    """Run every experiment that applies to an open model. Ranks share them, and rank 0 has all.
+    """Run every experiment that applies to an open model. Ranks share the work, for rank 0.
 
     Args:
         axis, rollouts: what `fit_axis.py` wrote for the model.
@@ -70,17 +70,12 @@ def run_experiments(
     prompts = [encode_chat(tokenizer, chat(r["question"], r["system"])) for r in ordinary]
     replies = [r["ids"] for r in ordinary]
     experiments: dict[str, Callable[[], Experiment]] = {
+        "4 drift in long conversations": lambda: measure_open_drift(lab),
         "2 steering": lambda: measure_open_steering(lab),
         "3 personas that do what is forbidden": lambda: measure_personas(lab),
-        "4 drift in long conversations": lambda: measure_open_drift(lab),
         "5 and 7 capability and costs": lambda: measure_open_capability(lab, prompts, replies),
     }
-    done: dict[str, Experiment] = {}
-    for name in ranks.share_out(list(experiments), model):
-        watch(name)
-        done[name] = experiments[name]()
-    done = ranks.gather(done)
-    return results + [done[name] for name in experiments if name in done]
+    return results + list(ranks.do_jobs(experiments, watch).values())
 
 
 def in_role(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from minaxis.axis import fit_axis
+from minaxis.distributed import ranks
 from minaxis.model import Transformer
 from minaxis.paper.base import measure_base_and_chat
 from minaxis.paper.branches import run_branched_conversations
@@ -39,7 +40,7 @@ def run_experiments(
     scale: float = 1.0,
     watch: Callable[[str], None] = print,
 ) -> list[Experiment]:
-    """Run every experiment on a tiny model and its base model.
+    """Run every experiment on a tiny model and its base model. Ranks share the work, for rank 0.
 
     Args:
         scale: factor on the numbers of questions; below 1 for a quick look.
@@ -56,32 +57,37 @@ def run_experiments(
     lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
     lab = with_random_axes(lab, rollouts, hard_each=HARD_EACH)
     adopted = in_role(world, rollouts)
-    results: list[Experiment] = []
-    watch("1 persona space")
-    results.append(
-        measure_persona_space(
-            axis,
-            random_weights,
-            adoption_rate=rate(f for flags in adopted.values() for f in flags.tolist()).estimate,
-            facts=role_facts(world, rollouts, axis.roles),
-        )
-    )
-    watch("2 steering")
-    results.append(measure_steering(lab, samples=scaled(12)))
-    watch("3 jailbreaks by personas")
-    results.append(measure_jailbreaks(lab, samples=scaled(48)))
-    watch("4 long conversations: drift, and harm after it")
-    runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(6))
-    results.append(measure_harm(lab, runs))
-    results.append(measure_monitor(lab, runs.baseline))
-    results.append(measure_manner(lab, runs, samples=scaled(32)))
-    results.append(measure_drift(lab, runs.map(lambda run: run.conversations)))
-    watch("5 capability")
-    results.append(measure_capability(lab, samples=scaled(64)))
-    watch("6 base and chat model")
-    results.append(
-        measure_base_and_chat(lab, base, base_axis, random_weights, samples=scaled(16))
-    )  # fmt: skip
-    watch("7 costs")
-    results.append(measure_costs(lab, samples=scaled(4)))
-    return results
+
+    def persona_space() -> list[Experiment]:
+        flags = (f for flags in adopted.values() for f in flags.tolist())
+        facts = role_facts(world, rollouts, axis.roles)
+        return [
+            measure_persona_space(
+                axis, random_weights, adoption_rate=rate(flags).estimate, facts=facts
+            )
+        ]
+
+    def conversations() -> list[Experiment]:
+        runs = run_branched_conversations(lab, each=scaled(48), random_each=scaled(6))
+        return [
+            measure_harm(lab, runs),
+            measure_monitor(lab, runs.baseline),
+            measure_manner(lab, runs, samples=scaled(32)),
+            measure_drift(lab, runs.map(lambda run: run.conversations)),
+        ]
+
+    def base_and_chat() -> list[Experiment]:
+        samples = scaled(16)
+        return [measure_base_and_chat(lab, base, base_axis, random_weights, samples=samples)]
+
+    experiments: dict[str, Callable[[], list[Experiment]]] = {
+        "4 long conversations: drift, and harm after it": conversations,
+        "2 steering": lambda: [measure_steering(lab, samples=scaled(12))],
+        "3 jailbreaks by personas": lambda: [measure_jailbreaks(lab, samples=scaled(48))],
+        "1 persona space": persona_space,
+        "5 capability": lambda: [measure_capability(lab, samples=scaled(64))],
+        "6 base and chat model": base_and_chat,
+        "7 costs": lambda: [measure_costs(lab, samples=scaled(4))],
+    }
+    done = ranks.do_jobs(experiments, watch)
+    return [result for results in done.values() for result in results]

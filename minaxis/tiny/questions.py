@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minaxis.axis import Axis, fit_axis
 from minaxis.chat import Message, encode_chat
+from minaxis.distributed import ranks
 from minaxis.generation import SamplingParams, row_noise
 from minaxis.model import Transformer
 from minaxis.roles import DEFAULT, Roles
@@ -149,7 +150,8 @@ def collect_tiny_rollouts(
     roles, questions = roles_and_questions(world, seed, samples)
     roles = {r: prompts if r == DEFAULT else prompts[:2] for r, prompts in roles.items()}
     sampling = SamplingParams(max_new_tokens=MAX_NEW_TOKENS, seed=seed)
-    return collect(model, tokenizer, roles, questions, sampling, batch_size=128)
+    rollouts = collect(model, tokenizer, roles, questions, sampling, batch_size=128)
+    return ranks.broadcast(rollouts)
 
 
 def in_role(world: World, rollouts: Rollouts) -> dict[str, Tensor]:

@@ -59,3 +59,23 @@ def test_a_rank_that_does_not_see_the_folder_of_rank_0_stops_and_writes_nothing(
     Rollouts(meta, tmp_path)
     monkeypatch.setattr(ranks, "rank", lambda: 1)
     assert Rollouts(meta, tmp_path).meta == meta
+
+
+def test_a_rank_does_the_jobs_that_no_other_rank_has_taken(monkeypatch):
+    jobs = {"b": lambda: 2, "c": lambda: 3, "a": lambda: 1}
+    named = []
+    assert list(ranks.do_jobs(jobs, named.append).items()) == [("a", 1), ("b", 2), ("c", 3)]
+    assert named == ["b", "c", "a"]
+
+    class Shared:
+        """A store in which another rank takes a job after each of this rank's."""
+
+        taken = 0
+
+        def add(self, key, number):
+            self.taken += 2
+            return self.taken - 1
+
+    monkeypatch.setattr(ranks, "_store", [Shared()])
+    monkeypatch.setattr(ranks, "gather", lambda part: part)
+    assert ranks.do_jobs(jobs, named.append) == {"a": 1, "b": 2}

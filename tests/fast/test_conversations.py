@@ -1,3 +1,5 @@
+import gc
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -112,6 +114,20 @@ def test_what_was_remembered_is_forgotten_at_the_end(tiny):
             assert tiny.fast_prepare is memory
         assert tiny.fast_prepare is memory
     assert tiny.fast_prepare is before
+
+
+def test_what_was_read_does_not_wait_for_a_garbage_collection(tiny):
+    install(tiny)
+    gc.disable()
+    try:
+        with remembering(tiny):
+            memory = weakref.ref(tiny.fast_prepare)
+            ids, cache, padding = tiny.fast_prepare(tiny, [[1, 2, 3]], 4)
+            tiny(ids, cache, padding, last=1)
+            del cache
+        assert memory() is None
+    finally:
+        gc.enable()
 
 
 def test_a_model_without_the_fast_twins_reads_all(tiny):

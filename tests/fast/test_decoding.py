@@ -58,9 +58,25 @@ def test_installing_copies_no_weight_and_renames_nothing(tiny):
     assert {name: p.data_ptr() for name, p in tiny.state_dict().items()} == before
 
 
+@pytest.mark.parametrize(
+    ("amd", "dtype", "quick"),
+    [
+        (False, torch.float32, []), (False, torch.bfloat16, []),
+        (True, torch.float32, ["large"]), (True, torch.bfloat16, ["small", "large"]),
+    ],
+)  # fmt: skip
+def test_a_model_gets_quick_layers_where_they_are_quicker(amd, dtype, quick, monkeypatch):
+    monkeypatch.setattr("minaxis.fast.decoding.is_amd", lambda: amd)
+    layers = {"small": nn.Linear(4, 4), "large": nn.Linear(512, 512)}
+    model = nn.ModuleDict(layers).to(dtype)
+    install(model)
+    assert [name for name, layer in layers.items() if type(layer) is QuickLinear] == quick
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_fast_model_compiles_into_one_graph(tiny, dtype):
+def test_a_fast_model_compiles_into_one_graph(tiny, dtype, monkeypatch):
+    monkeypatch.setattr("minaxis.fast.install.is_quicker", lambda weight: True)
     install(tiny.to(dtype))
     compiled = torch.compile(tiny, backend="eager", fullgraph=True)
     with torch.inference_mode():
