@@ -9,8 +9,8 @@
     conversations   conversations.py: eight turns, against reading the whole conversation every turn
     start           cap_demo.py and fit_axis.py from start to end
     training        train_tiny.py: seconds of both phases, and of the whole script
-    experiments     cap_demo.py --all on the tiny model
-    open            fit_axis.py and cap_demo.py --all on SmolLM2, in bfloat16
+    experiments     cap_demo.py --all on the tiny model, by one process and by two
+    open            fit_axis.py, and cap_demo.py --all by two processes, on SmolLM2 in bfloat16
 
 What is compared takes turns, in one run. The ratio is the median of the pairs, with the least and
 the most in brackets; for `responses` it is that of the best runs.
@@ -56,9 +56,18 @@ def main() -> None:
                 print(f"{what:44s} {value:>14s}   {against}".rstrip(), flush=True)
 
 
-def run(script: Path | str, *arguments: object, threads: int | None = None) -> tuple[float, str]:
-    """Seconds from start to end of a script, and what it printed."""
+def run(
+    script: Path | str, *arguments: object, threads: int | None = None, ranks: int = 0
+) -> tuple[float, str]:
+    """Seconds from start to end of a script, and what it printed.
+
+    Args:
+        ranks: start so many by torchrun.
+    """
     command = [sys.executable, str(HERE.parent / script), *map(str, arguments)]
+    if ranks:
+        launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks))
+        command[1:1] = launcher
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     started = time.perf_counter()
     ended = subprocess.run(
@@ -118,15 +127,18 @@ def training(folder: Path) -> Rows:
 
 
 def experiments(folder: Path) -> Rows:
-    seconds = run("cap_demo.py", "--all", "--out", folder / "report", threads=1)[0]
-    yield "cap_demo.py --all", f"{seconds:.0f} s", ""
+    arguments = ("cap_demo.py", "--all", "--out", folder / "report")
+    one, two = run(*arguments, threads=1)[0], run(*arguments, threads=1, ranks=2)[0]
+    yield "cap_demo.py --all", f"{one:.0f} s", ""
+    yield "cap_demo.py --all, two processes", f"{two:.0f} s", f"one process: {one / two:.2f}"
 
 
 def open_model(folder: Path) -> Rows:
     fitted = folder / "smollm2"
     yield "fit_axis.py, SmolLM2", f"{run('fit_axis.py', *SMOLLM2, '--out', fitted)[0]:.0f} s", ""
     arguments = [*SMOLLM2, "--all", "--axis", fitted / "axis.pt", "--out", folder / "open"]
-    yield "cap_demo.py --all, SmolLM2", f"{run('cap_demo.py', *arguments)[0]:.0f} s", ""
+    seconds = run("cap_demo.py", *arguments, threads=1, ranks=2)[0]
+    yield "cap_demo.py --all, SmolLM2, two processes", f"{seconds:.0f} s", ""
 
 
 PARTS: dict[str, Callable[[Path], Rows]] = {

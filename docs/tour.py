@@ -605,7 +605,7 @@ show_rates(cost_rows(lab))
 # **Predict:** where on the axis is the pirate? And who is next to the Assistant?
 
 # %%
-big, big_tokenizer = mx.load("smollm2", dtype=torch.bfloat16, device="cpu")
+big, big_tokenizer = mx.load("smollm2", device="cpu")
 every_role = mx.read_roles()
 chosen = ["auditor", "tutor", "librarian", "gardener", "sailor", "pirate", "poet", "witch", "ghost",
           "moon"]  # fmt: skip
@@ -673,9 +673,9 @@ for name, intervention in interventions.items():
     print(f"{name} ({place:.1f}): {big_tokenizer.decode(ids)}\n")
 
 # %% [markdown]
-# All four tell of the sea or of an adventure. Steered, the reply moves toward the Assistant. Under
-# our cap it does not, nor under a random one. One reply each proves nothing. [The page on
-# SmolLM2](smollm2.md) has many.
+# Only the steered reply names the pirate and his treasure, and it sounds like a report. All three
+# interventions move the reply toward the Assistant, and the random cap does so nearly as far as
+# ours. One reply each proves nothing. [The page on SmolLM2](smollm2.md) has many.
 #
 # ## Where to go from here
 #

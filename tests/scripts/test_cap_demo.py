@@ -11,10 +11,9 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "cap_demo.py"
 
 
-def run(*arguments):
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=True
-    )
+def run(*arguments, launcher=()):
+    command = [sys.executable, *launcher, SCRIPT, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -38,7 +37,8 @@ def test_the_demo_shows_drift_harm_after_it_and_what_a_cap_does_and_is_reproduci
 
 @pytest.mark.slow
 def test_all_experiments_at_a_small_scale_write_a_report_that_needs_no_other_file(tmp_path):
-    output = run("--all", "--scale", 0.1, "--out", tmp_path)
+    arguments = ("--all", "--scale", 0.02, "--out")
+    output = run(*arguments, tmp_path)
     assert "The paper's " in output
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["experiments"]) == 10
@@ -46,6 +46,10 @@ def test_all_experiments_at_a_small_scale_write_a_report_that_needs_no_other_fil
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == len(list(tmp_path.glob("*.png"))) > 8
     assert not re.search(r'(src|href)="(?!#)', page)
+
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run(*arguments, tmp_path / "two", launcher=launcher)
+    assert json.loads((tmp_path / "two/results.json").read_text()) == results, "of two ranks"
 
 
 @pytest.mark.slow
