@@ -1,8 +1,8 @@
 """What a reader waits for, in one table: the other benchmarks, shortened, and the scripts.
 
-    python benchmarks/speed.py                       # a quarter of an hour on two cores
+    python benchmarks/speed.py                       # 15 to 35 minutes on two cores
     python benchmarks/speed.py --parts chat start    # some parts
-    python benchmarks/speed.py --parts open          # SmolLM2: 20 minutes
+    python benchmarks/speed.py --parts open          # SmolLM2: about 20 minutes
 
     chat            decode.py: one chat with SmolLM2, against transformers
     responses       pipeline.py: 96 responses of SmolLM2 and their activations, against transformers
