@@ -5,8 +5,8 @@ nucleus is larger, 16 times as many are sorted, and again. Rows are worked on in
 4 MB, which stay in the processor's cache. Fresh memory for all rows at once costs more than the
 arithmetic.
 
-Without it, 64 responses of SmolLM2 take 40 % longer in float32 and 99 % longer in bfloat16 (`python
-benchmarks/fast.py`).
+Without it, 64 responses of SmolLM2 take 40 to 63 % longer in float32 (two machines) and 99 % longer
+in bfloat16 (`python benchmarks/fast.py`).
 """
 
 import torch
