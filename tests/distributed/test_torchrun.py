@@ -104,11 +104,14 @@ def test_several_ranks_write_the_same_rollouts_and_the_same_axis_as_one(one, ran
 def test_a_killed_rank_ends_the_run_with_its_name_and_three_ranks_continue_it(one, tmp_path):
     launcher = [*TORCHRUN, "--standalone", "--nproc-per-node", "2"]
     process = start(launcher, "fit_axis.py", *JOB, "--out", tmp_path)
+    found = []
+    while len(found) < 2:  # looked up now, because it takes time on a busy machine
+        command = ["pgrep", "-P", str(process.pid)]
+        found = subprocess.run(command, capture_output=True, text=True).stdout.split()
     while not list(tmp_path.glob("rollouts/*.pt")):
         assert process.poll() is None
         time.sleep(0.01)
-    listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
-    os.kill(int(listed.stdout.split()[-1]), signal.SIGKILL)
+    os.kill(int(found[-1]), signal.SIGKILL)
     status, printed = end(process)
     assert status == 1
     assert "Signal 9 (SIGKILL)" in printed
