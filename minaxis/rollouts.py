@@ -157,7 +157,7 @@ def collect(
         roles: name -> system prompts, with the neutral ones under "default" (`read_roles`).
         questions: asked in the user's turn.
         folder: write each role there when it is done, and skip the roles that it already has. An
-            interrupted run then continues, and ends with the same numbers. None: rank 0 has all.
+            interrupted run then continues, with the same numbers. Without a folder, rank 0 has all.
 
     Raises:
         ValueError: no role, no question, a prompt too long, or a folder made by other settings.

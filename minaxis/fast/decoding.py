@@ -3,13 +3,13 @@
 To decode one token, every weight is read once and multiplied by one row of activations. So the time
 should be that of reading the memory, but on AMD processors the kernels of `F.linear` take longer.
 `python benchmarks/decode.py` prints, for torch 2.13 on two cores of shared machines whose memory is
-read at 48 to 78 GB/s (AMD) and at 22 GB/s (Intel):
+read at 48 to 78 GB/s (AMD) and at 22 to 25 GB/s (Intel):
 
     one row, 3072 x 576          float32                         bfloat16
     F.linear on AMD              17 GB/s (MKL's gemv)            21 to 28 GB/s (oneDNN's)
     here                         42 to 60 (a batched product)    42 GB/s (PyTorch's own gemv)
-    F.linear on Intel            20                              10 (without instructions for it)
-    here                         9                               10
+    F.linear on Intel            20 to 22                        10 to 14 (no instructions for it)
+    here                         9 to 12                         10 to 14
 
 So `install` gives these layers to a model on AMD processors only. Without them, one chat with
 SmolLM2 decodes there at 27 or 28 tokens/s instead of 49 to 62 in float32, and at 48 to 55 instead

@@ -41,7 +41,7 @@ def run_experiments(
     seed: int = 0,
     watch: Callable[[str], None] = print,
 ) -> list[Experiment]:
-    """Run every experiment that applies to an open model. Ranks share the work, for rank 0.
+    """Run every experiment that applies to an open model. With ranks, rank 0 has them all.
 
     Args:
         axis, rollouts: what `fit_axis.py` wrote for the model.

@@ -40,7 +40,7 @@ def run_experiments(
     scale: float = 1.0,
     watch: Callable[[str], None] = print,
 ) -> list[Experiment]:
-    """Run every experiment on a tiny model and its base model. Ranks share the work, for rank 0.
+    """Run every experiment on a tiny model and its base model. With ranks, rank 0 has them all.
 
     Args:
         scale: factor on the numbers of questions; below 1 for a quick look.
