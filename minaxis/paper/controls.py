@@ -18,7 +18,7 @@ lies along the axis, so they often do, too, and a rank among them would say litt
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from minaxis.activation_cap import cap_reference
 from minaxis.axis import Axis, fit_axis
 from minaxis.distributed import ranks
 from minaxis.generation import TokenLists
-from minaxis.hooks import capture, edit
+from minaxis.hooks import capture, edit, find_blocks
 from minaxis.loading.models import build
 from minaxis.loading.transformers_model import adapt
 from minaxis.model import Transformer
@@ -70,11 +70,12 @@ def with_random_axes(
         drawn |= hard_directions(axis, rollouts, hard_each, generator)
     reference = calibration_texts(lab.tokenizer, rollouts, Random(lab.seed), texts)
     pushes, random = push_under_cap(lab, axis, reference), []
+    first_input = input_of_block(lab.model, min(pushes), reference)
     for kind, directions in drawn.items():
         for vectors in directions:  # (L, D)
             vectors *= axis.vectors.norm(dim=-1, keepdim=True) / vectors.norm(dim=-1, keepdim=True)
             random.append(replace(axis, vectors=vectors, meta=axis.meta | {"kind": kind}))
-            floors = matched_floors(lab.model, random[-1], reference, pushes)
+            floors = matched_floors(lab.model, random[-1], first_input, pushes)
             random[-1].projections = floors[None]  # every percentile of one row is this row
     return replace(lab, random_axes=random)
 
@@ -134,17 +135,42 @@ def push_under_cap(lab: Lab, axis: Axis, texts: TokenLists) -> dict[int, float]:
     }
 
 
+class BlockInput(NamedTuple):
+    """What a block is called with when the model reads a batch of texts."""
+
+    x: Tensor  # (B, T, D)
+    others: tuple  # what every block is called with besides: rotation, mask, cache
+    counted: Tensor  # (B, T) bool: which tokens count for a push
+
+
+@torch.no_grad()
+def input_of_block(model: Transformer, layer: int, texts: TokenLists) -> BlockInput:
+    """What the block of this layer is called with when the model reads these texts."""
+    ids, counted = padded(model, texts)
+    calls: list[tuple] = []
+    handle = find_blocks(model)[layer].register_forward_pre_hook(lambda _, args: calls.append(args))
+    try:
+        adapt(model)(ids, last=1)
+    finally:
+        handle.remove()
+    ((x, *others),) = calls
+    return BlockInput(x, tuple(others), counted)
+
+
 @torch.no_grad()
 def matched_floors(
-    model: Transformer, axis: Axis, texts: TokenLists, pushes: dict[int, float]
+    model: Transformer, axis: Axis, first_input: BlockInput, pushes: dict[int, float]
 ) -> Tensor:
     """The floors (L,) at which a cap along the axis pushes the texts' tokens by this much.
 
+    The blocks below the first capped one read the same under every axis. They are not run again.
+
     Args:
+        first_input: of the first capped layer's block.
         pushes: layer -> push. Other layers are not capped; their floor is below everything.
     """
-    ids, counted = padded(model, texts)
-    floors, units = torch.full((len(axis.vectors),), LOWEST), axis.unit().to(ids.device)
+    x, others, counted = first_input
+    floors, units = torch.full((len(axis.vectors),), LOWEST), axis.unit().to(x.device)
 
     def match_and_cap(layer: int) -> Callable[[Tensor], Tensor]:
         def function(h: Tensor) -> Tensor:
@@ -155,7 +181,8 @@ def matched_floors(
         return function
 
     with edit(model, {layer: match_and_cap(layer) for layer in pushes}):
-        adapt(model)(ids, last=1)
+        for block in find_blocks(model)[min(pushes) : max(pushes) + 1]:
+            x = block(x, *others)
     return floors
 
 
