@@ -3,7 +3,7 @@
     python cap_demo.py                                   # 10 s: drift, harm after it, and a cap
     python cap_demo.py --all                             # 2 minutes: the paper in miniature
     torchrun --nproc-per-node 2 cap_demo.py --all        # the same, shared by two processes
-    python cap_demo.py --model smollm2 --dtype bfloat16 --all    # 20 minutes, after fit_axis.py
+    python cap_demo.py --model smollm2 --dtype bfloat16 --all    # 20 to 40 min, after fit_axis.py
     python cap_demo.py --model smollm2 "Who are you?"    # 15 s, after fit_axis.py
     python cap_demo.py --model smollm2 --steer -0.5 "Who are you?" "And what do you fear?"
     python cap_demo.py --page play.html                  # a page to play with, the model inside

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py                       # 15 to 35 minutes on two cores
     python benchmarks/speed.py --parts chat start    # some parts
-    python benchmarks/speed.py --parts open          # SmolLM2: about 20 minutes
+    python benchmarks/speed.py --parts open          # SmolLM2: 20 to 45 minutes
 
     chat            decode.py: one chat with SmolLM2, against transformers
     responses       pipeline.py: 96 responses of SmolLM2 and their activations, against transformers
