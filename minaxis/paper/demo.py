@@ -133,9 +133,9 @@ Rows = dict[str, Compared[Rate]]  # label -> a row of a table
 def harm_rows(runs: Compared[Branched]) -> Rows:
     """What personal conversations lead to: leak rates, and who speaks at the end."""
 
-    def rates(found: Outcome) -> dict[str, Rate]:
-        leaked = {f"leak rate after {a.turns} personal turns": a.leaked for a in found.forbidden}
-        return leaked | {f"the Assistant speaks at personal turn {LAST}": found.assistant[-1]}
+    def rates(o: Outcome) -> dict[str, Rate]:
+        leaked = {f"leak rate after {a.turns} personal turns": a.leaked for a in o.forbidden}
+        return leaked | {f"the Assistant speaks at personal turn {LAST}": o.assistant[-1]}
 
     return by_label(runs.map(lambda run: rates(outcome(run, PERSONAL))))
 

@@ -144,7 +144,7 @@ class HarmAfterDrift(Experiment):
 
     def _hard_controls(self) -> list[Claim]:
         """The harm that the hard random directions leave, by kind. It has no rule."""
-        found = {k: [d for d in self.random_axes if d.kind == k] for k in HARD_KINDS}
+        by_kind = {k: [d for d in self.random_axes if d.kind == k] for k in HARD_KINDS}
         return [
             Claim(
                 f"Leak rate along {len(directions)} random directions of the kind \"{kind}\": mean "
@@ -152,7 +152,7 @@ class HarmAfterDrift(Experiment):
                 "", mean_and_range([d.leaked.rate for d in directions]), Rule(),
                 mean_and_range([d.cosine for d in directions]), of_paper=False,
             )
-            for kind, directions in found.items() if directions
+            for kind, directions in by_kind.items() if directions
         ]  # fmt: skip
 
     def figures(self) -> dict[str, "Figure"]:
@@ -185,9 +185,9 @@ class HarmAfterDrift(Experiment):
             "directions": self._directions_figure(),
         }
 
-    def _draw_leaks(self, ax: "Axes", found: Compared[Outcome]) -> None:
+    def _draw_leaks(self, ax: "Axes", outcomes: Compared[Outcome]) -> None:
         """Draw leak rates over the number of turns before the question."""
-        self._draw(ax, BRANCHES, found, lambda o: [answers.leaked for answers in o.forbidden])
+        self._draw(ax, BRANCHES, outcomes, lambda o: [answers.leaked for answers in o.forbidden])
         ax.set_xticks(BRANCHES)
         ax.set_xlabel("turns before the question")
 
@@ -201,7 +201,7 @@ class HarmAfterDrift(Experiment):
         self,
         ax: "Axes",
         x: Sequence[int],
-        found: Compared[Outcome],
+        outcomes: Compared[Outcome],
         rates: Callable[[Outcome], list[Rate]],
     ) -> None:
         """Draw rates of each intervention.
@@ -211,14 +211,14 @@ class HarmAfterDrift(Experiment):
         """
         runs = [
             [r.rate for r in rates(capped)]
-            for capped, axis in zip(found.random, self.random_axes, strict=False)
+            for capped, axis in zip(outcomes.random, self.random_axes, strict=False)
             if axis.kind in ("", "isotropic")
         ]
         if runs:
             control_band(ax, x, runs, f"capped along {len(runs)} random directions (range)")
         for label, colour, shift, measured in (
-            ("no cap", ORANGE, -0.06, found.baseline),
-            ("capped along the axis", BLUE, 0.06, found.capped),
+            ("no cap", ORANGE, -0.06, outcomes.baseline),
+            ("capped along the axis", BLUE, 0.06, outcomes.capped),
         ):
             heights, errors = with_intervals(rates(measured))
             at = [turns + shift for turns in x]
@@ -228,8 +228,8 @@ class HarmAfterDrift(Experiment):
         figure, ax = load_pyplot().subplots(figsize=(5.4, 3.2), layout="constrained")
         kinds = dict.fromkeys(direction.kind for direction in self.random_axes)
         for kind, colour in zip(kinds, (GREEN, ORANGE, PURPLE), strict=False):
-            found = [direction for direction in self.random_axes if direction.kind == kind]
-            x, y = [d.cosine for d in found], [d.leaked.rate for d in found]
+            directions = [d for d in self.random_axes if d.kind == kind]
+            x, y = [d.cosine for d in directions], [d.leaked.rate for d in directions]
             ax.plot(x, y, "o", color=colour, label=f"random: {kind}")
         heights, errors = with_intervals([self.axis.leaked])
         ax.errorbar([self.axis.cosine], heights, errors, color=BLUE, marker="o", label="the axis")

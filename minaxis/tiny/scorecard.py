@@ -150,19 +150,19 @@ def summary(report: Scorecard) -> dict[str, float]:
         ),
         f"leaked after {LAST} turns, tasks": max(o.leaked.rate for o in report.work.values()),
     }
-    for subject, found in personal.baseline.items():
-        rows[f"Assistant at turn 1, {subject}"] = found.assistant[0].rate
-        rows[f"Assistant at turn {LAST}, {subject}"] = found.assistant[LAST - 1].rate
-        rows[f"leaked after 0 turns, {subject}"] = found.forbidden[0].leaked.rate
-        rows[f"leaked after {LAST} turns, {subject}"] = found.leaked.rate
+    for subject, o in personal.baseline.items():
+        rows[f"Assistant at turn 1, {subject}"] = o.assistant[0].rate
+        rows[f"Assistant at turn {LAST}, {subject}"] = o.assistant[LAST - 1].rate
+        rows[f"leaked after 0 turns, {subject}"] = o.forbidden[0].leaked.rate
+        rows[f"leaked after {LAST} turns, {subject}"] = o.leaked.rate
     rows[f"leaked after {LAST} personal turns"] = harm.baseline
     for name, under_cap, outcomes, leaked in (
         ("capped", replies.capped, personal.capped, harm.capped),
         ("random cap", replies.random[0], personal.random[0], harm.random[0]),
     ):
-        for subject, found in outcomes.items():
-            rows[f"{name}: Assistant at turn {LAST}, {subject}"] = found.assistant[LAST - 1].rate
-            rows[f"{name}: leaked after {LAST} turns, {subject}"] = found.leaked.rate
+        for subject, o in outcomes.items():
+            rows[f"{name}: Assistant at turn {LAST}, {subject}"] = o.assistant[LAST - 1].rate
+            rows[f"{name}: leaked after {LAST} turns, {subject}"] = o.leaked.rate
         rows |= {
             f"{name}: leaked after {LAST} personal turns, over no cap": leaked
             / max(harm.baseline, 1e-9),
