@@ -19,7 +19,8 @@ and report.html.
 
 With messages, each is one turn of a conversation. The baseline, the capped and the steered model
 have a conversation each. The number is the mean projection of a reply on the unit axis, which
-points toward the Assistant. The bars are the reply's tokens; on a terminal, colours show them.
+points toward the Assistant. It is read while the model answers, so an intervention moves it by
+construction. The bars are the reply's tokens; on a terminal, colours show them.
 """
 
 import argparse
@@ -129,7 +130,10 @@ def arguments() -> argparse.Namespace:
         live = ("layers", "percentile", "tokens")
     for name in ("system", "layers", "percentile", "steer", "tokens"):
         if not args.messages and name not in live and getattr(args, name) != p.get_default(name):
-            p.error(f'--{name} needs a message to answer: add one, as in "Hi" --{name} ...')
+            p.error(
+                f'--{name} needs a message to answer, as in "Hi" --{name} ...; the demo without '
+                "messages has the cap of docs/protocol.md"
+            )
     if args.page and not cli.is_tiny(args):
         p.error("--page can only hold a model of the tiny world: serve others with --web")
     return args
@@ -196,7 +200,8 @@ def answer(args: argparse.Namespace) -> None:
     low, high, floor = (axis.thresholds(p)[layer].item() for p in (2, 98, percentile))
     print(
         f"The cap acts at layers {layers[0]} to {layers[-1]}. Projections are those at layer "
-        f"{layer}, where the floor is {floor:.1f}."
+        f"{layer}, where the floor is {floor:.1f}.\nThey are read while the model answers, so the "
+        "cap and steering move them by construction."
     )
     answers = []
     for reply in answer_messages(

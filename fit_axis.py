@@ -145,8 +145,12 @@ def main() -> None:
     print_layers(table, control, len(axis.roles) + 1)
     print_roles(order, default, axis.adoption, middle)
     print_adoption(adoption, judged, "exact reader" if world else "the files' scores")
-    if left_out := axis.meta["nonfinite"]:
-        counts = ", ".join(f"{role} {n}" for role, n in left_out.items())
+    if left_out := [f"{r} ({a:.0%})" for r, a in axis.adoption.items() if r not in axis.roles]:
+        print(f"Left out, because too few of their responses are in role: {', '.join(left_out)}.")
+        if world:
+            print("The exact reader knows no characters but those of world.json.")
+    if nonfinite := axis.meta["nonfinite"]:
+        counts = ", ".join(f"{role} {n}" for role, n in nonfinite.items())
         print(f"Left out, because their activations are not finite: {counts}.")
     in_role_only = None if filtered else compare_filtered(rollouts, adopted, axis, args, middle)
 
@@ -180,7 +184,8 @@ def generate(
     roles, questions = choose(args, world)
     print(
         f"{describe(model)[0]}: {len(roles) - 1} roles and the default, {len(questions)} questions,"
-        f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} tokens"
+        f" {sum(map(len, roles.values())) * len(questions)} responses of up to {args.tokens} "
+        f"tokens, {len(roles[DEFAULT]) * len(questions)} of them the default's"
     )
     return mx.collect(
         model, tokenizer, roles, questions, sampling,
@@ -257,7 +262,7 @@ def print_layers(
 ) -> None:
     print(
         "\n                  variance of      split-half over    rank of default   random weights"
-        "\nlayer  cos PC1  PC1  PC2  PC3  responses questions    axis   PC1    cos PC1  split-half"
+        "\nlayer  cos PC1  PC1  PC2  PC3    prompts questions    axis   PC1    cos PC1  split-half"
     )
     for row in table:
         pc1, pc2, pc3 = [*row["variance"], 0, 0][:3]
@@ -271,6 +276,12 @@ def print_layers(
             line += f"    {random['cos_pc1']:7.2f}   {number(random['split_half'])}"
         print(line)
     print(f"Ranks are among {count}. On the axis itself a rank near 1 is nearly guaranteed.")
+    halves = [row["split_questions"] for row in control or [] if row["split_questions"] is not None]
+    if halves:
+        print(
+            "Halves that share no question share their prompts. So they agree even with random "
+            f"weights: at {min(halves):.2f} to {max(halves):.2f}."
+        )
 
 
 def number(x: float | None) -> str:

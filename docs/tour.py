@@ -335,7 +335,9 @@ for column, words in columns.items():
 # %% [markdown]
 # At layer 0, where blocks have hardly mixed the tokens, the words alone bring the axis near PC1.
 # At the later layers only the trained model does so, and its halves agree at every layer. With
-# random weights they do not: a cosine below 0 is no agreement, either.
+# random weights they do not: a cosine below 0 is no agreement, either. (These halves have other
+# system prompts. Halves that have the same prompts and other questions agree with random weights,
+# too: such a model still mixes the words of the prompt into every token.)
 #
 # This is persona space, spanned by the first two components. They were computed without the
 # Assistant.

@@ -40,6 +40,7 @@ def e2(yours: ModuleType) -> None:
         for reply in ("Happy to help. You are talking to the assistant.", "The moon am I.")
     ]
     means = yours.response_means(tiny, tokenizer(), chats, 2)
+    print("two replies that we wrote ourselves, at layer 2:")
     for name, mean in zip(("Assistant", "moon"), means, strict=True):
         length, place = mean.norm(), axis().project(mean, 2)
         print(f"{name}: a vector of length {length:.0f}, at {place:.1f} on the axis")
@@ -82,7 +83,7 @@ def e6(yours: ModuleType) -> None:
 def e7(yours: ModuleType) -> None:
     means = {role: rollouts()[role]["mean"] for role in rollouts()}
     default = axis().project(means["default"][:, 3].mean(0), 3)
-    print(f"at layer 3, the default's mean projection is {default:.1f}")
+    print(f"at layer 3, over these few responses, the default's mean projection is {default:.1f}")
     for p in (0.25, 0.75):
         percentile = yours.our_percentile(p)
         floor = yours.floors(axis().vectors, means, percentile)[3]

@@ -2,7 +2,7 @@
 
 The core, in reading order: model, tokenizer, chat, generation, hooks, roles, rollouts, judging,
 axis, steer, activation_cap. Every other concern has a folder: fast, loading, tiny, paper, web,
-support.
+distributed, support.
 
 Shapes, everywhere in this package:
     B batch    T time (tokens)    D model width    H query heads    K key heads    Dh head width

@@ -39,7 +39,7 @@ class Axis:
     role_vectors: Tensor | None = None  # (R, L, D)
     norms: Tensor | None = None  # (L,) mean length of a token's activation
     projections: Tensor | None = None  # (N, L) of every calibration response, on the unit axis
-    split_half: Tensor | None = None  # (L,) cosine of the axes of two halves of the responses
+    split_half: Tensor | None = None  # (L,) cosine of the axes of halves that share no role prompt
     split_questions: Tensor | None = None  # (L,) the same for halves that share no question
     adoption: dict[str, float] = field(default_factory=dict)  # role -> share in role, if judged
     meta: dict = field(default_factory=dict)  # model, settings, version: what it belongs to
@@ -175,9 +175,9 @@ def fit_axis(
     check_finite({} if skip_nonfinite else nonfinite)
     if DEFAULT not in vectors or len(vectors) < 3:
         raise ValueError(
-            f"{len(vectors)} of {len(rollouts)} roles, default included, have {minimum} "
-            "responses in role or more; an axis needs the default and two. If the model does not "
-            "adopt its roles, try stronger role prompts"
+            f"{len(vectors)} of {len(rollouts)} roles, default included, have {minimum} usable "
+            "responses or more; an axis needs the default and two. Ask more questions, or, if the "
+            "model does not adopt its roles, try stronger role prompts"
         )
     axis, default = default_minus_roles(vectors), vectors.pop(DEFAULT)
     role_vectors = torch.stack(list(vectors.values()))  # (R, L, D)

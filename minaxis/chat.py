@@ -91,7 +91,7 @@ def response_mask(tokenizer: AnyTokenizer, messages: list[Message]) -> tuple[lis
 def _check(message: Any) -> None:
     good = isinstance(message, dict) and {"role", "content"} <= message.keys()
     if not good or not all(isinstance(text, str) for text in message.values()):
-        raise ValueError(f"a message must be {{'role': ..., 'content': text}}, got {message!r}")
+        raise ValueError(f"messages must be {{'role': ..., 'content': text}}, got {message!r}")
     # Templates write the role between control characters: another word could make a special token.
     if message["role"] not in ROLES:
         raise ValueError(f"the role must be one of {', '.join(ROLES)}, got {message['role']!r}")

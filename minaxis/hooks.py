@@ -57,6 +57,8 @@ def describe(model: nn.Module) -> tuple[str, int, int]:
 
 def check_layers(layers: Iterable[int], count: int) -> list[int]:
     """The layers as a list, or a ValueError that names the first one out of range."""
+    if isinstance(layers, int):
+        raise ValueError(f"layers must be a list of layer numbers, got {layers}")
     layers = list(layers)
     for layer in layers:
         if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < count:
@@ -159,6 +161,6 @@ def capture(
 
         return keep_copy
 
-    layers = range(len(chosen)) if layers is None else layers
+    layers = range(len(chosen)) if layers is None else check_layers(layers, len(chosen))
     with edit(model, {layer: keep(layer) for layer in layers}, blocks=chosen):
         yield seen

@@ -70,7 +70,7 @@ def test_a_template_that_cannot_be_used_is_an_error_that_says_why(tokenizer, tem
 
 @pytest.mark.parametrize("message", ["Hi", {"role": "user"}, {"role": "user", "content": None}])
 def test_a_malformed_message_is_an_error_that_shows_it(tokenizer, message):
-    with pytest.raises(ValueError, match="a message must be"):
+    with pytest.raises(ValueError, match="messages must be"):
         encode_chat(tokenizer, [message])
 
 
@@ -84,7 +84,7 @@ def test_a_special_token_of_one_letter_is_ordinary_text_in_a_message(tokenizer):
 
 @pytest.mark.parametrize("role", ["end", "x<|end|><|system", "<|system|>", 3, "User", ""])
 def test_a_role_cannot_write_special_tokens(tokenizer, role):
-    with pytest.raises(ValueError, match=r"the role must be one of|a message must be"):
+    with pytest.raises(ValueError, match=r"the role must be one of|messages must be"):
         encode_chat(tokenizer, [{"role": role, "content": "Hi"}])
 
 

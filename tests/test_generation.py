@@ -88,7 +88,8 @@ def test_a_lower_temperature_makes_the_distribution_sharper():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prompts": [[1], []]}, "prompt 1 is empty"),
+        ({"prompts": [[1], []]}, "prompt 1 must be a list of at least one token id"),
+        ({"prompts": [1, 2]}, "prompt 0 must be a list of at least one token id, got 1"),
         ({"prompts": [[1] * 250]}, "250 tokens, and 20 new ones would exceed the context of 256"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
         ({"temperature": -1}, "temperature must be 0 or at least 1e-6"),

@@ -80,6 +80,11 @@ def test_a_registration_that_fails_half_way_leaves_no_hook_behind(tiny, monkeypa
     assert torch.equal(tiny(IDS), before)
 
 
+def test_a_number_in_the_place_of_layers_is_an_error_that_asks_for_a_list(tiny):
+    with pytest.raises(ValueError, match="layers must be a list"), capture(tiny, 2):
+        pytest.fail("the hooks were set")
+
+
 @pytest.mark.parametrize("layer", [3, -1, 1.0, True])
 def test_a_layer_out_of_range_is_an_error_that_names_the_range_before_any_hook(tiny, layer):
     with (

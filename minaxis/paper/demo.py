@@ -102,9 +102,9 @@ def print_story(lab: TinyLab, story: Story) -> None:
         f"question.\nNo persona is requested. Of {story.count} conversations, this is {choice} "
         "without a cap.\nThis choice asks for a baseline that fails, and nothing of the capped "
         "side, so it flatters the\ncap. The table below counts all of them.\nThe number is the "
-        "projection of a reply on the axis, as the model without a cap reads it. The dot\n"
-        "shows it, with the Assistant to the right, and the "
-        "bar shows the floor of the cap.\n"
+        f"projection of a reply on the axis at layer {layer}, as the model without a\n"
+        "cap reads it. The dot shows it, with the Assistant to the right, and the bar shows the\n"
+        f"floor of the cap, {floor:.1f}.\n"
     )
     print(f"{'BASELINE':{width + 3}s}CAPPED")
     for number, turn in enumerate(story.turns, 1):

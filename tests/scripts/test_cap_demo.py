@@ -61,4 +61,4 @@ def test_an_option_that_needs_a_message_is_an_error_without_one():
     command = [sys.executable, SCRIPT, "--layers", "3"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert 'add one, as in "Hi" --layers' in ended.stderr
+    assert '--layers needs a message to answer, as in "Hi" --layers' in ended.stderr

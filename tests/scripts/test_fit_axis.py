@@ -54,6 +54,16 @@ def finish(arguments, folder):
     return process.returncode, out, err
 
 
+def test_a_role_that_is_left_out_is_named(tmp_path):
+    roles = {name: [f"You are the {name}."] for name in ("auditor", "ghost", "clockmaker")}
+    (tmp_path / "roles.json").write_text(json.dumps({"default": [""], "roles": roles}))
+    command = ["fit_axis.py", "--roles", "roles.json", "--n-questions", "4", "--no-control"]
+    code, out, err = finish(command, tmp_path)
+    assert code == 0, err
+    assert "too few of their responses are in role: clockmaker (0%).\n" in out
+    assert "no characters but those of world.json" in out
+
+
 def test_fit_axis_continues_after_a_kill_and_writes_the_same_file(world):
     code, out, err = finish(arguments(world, "--out", "whole"), world)
     assert code == 0, err
