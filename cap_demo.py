@@ -123,17 +123,20 @@ def arguments() -> argparse.Namespace:
              "out/MODEL/transcripts.json); with --all, a folder (default: out/report, or "
              "out/MODEL/report for an open model)")  # fmt: skip
     args = p.parse_args()
-    live: tuple[str, ...] = ("layers",) if args.transcript else ()
-    if args.export:
-        live = ("layers", "percentile")
-    if args.web or args.chat:
-        live = ("layers", "percentile", "tokens")
-    for name in ("system", "layers", "percentile", "steer", "tokens"):
-        if not args.messages and name not in live and getattr(args, name) != p.get_default(name):
-            p.error(
-                f'--{name} needs a message to answer, as in "Hi" --{name} ...; the demo without '
-                "messages has the cap of docs/protocol.md"
-            )
+    experiments = "scale seed out" if cli.is_tiny(args) else "axis seed out"
+    uses = {  # what each task looks at, beside the model
+        "messages": "axis system layers percentile steer tokens temperature top_p seed out",
+        "chat": "axis layers percentile tokens temperature top_p seed",
+        "web": "axis layers percentile tokens",
+        "transcript": "axis layers out",
+        "export": "axis layers percentile",
+        "all": experiments, "page": "axis", "write_docs": "", "": "seed",
+    }  # fmt: skip
+    cli.check_effect(p, args, uses)
+    if args.percentile and args.percentile % 1 and (args.web or args.chat):
+        p.error(f"--web and --chat take whole percentiles, got {args.percentile}")
+    if args.scale != 1 and not cli.is_tiny(args):
+        p.error("--scale is for the tiny model's experiments: those of open models have one size")
     if args.page and not cli.is_tiny(args):
         p.error("--page can only hold a model of the tiny world: serve others with --web")
     return args
@@ -306,11 +309,8 @@ def export(args: argparse.Namespace) -> None:
     path, folder = axis_path(args), args.export
     axis, percentile = mx.Axis.load(path), floor_percentile(args)
     layers = sorted(set(args.layers or default_layers(len(axis.vectors))))
-    rollouts = path.parent / "rollouts"
-    name = write_published(
-        folder, axis, layers=layers, percentile=percentile,
-        rollouts=mx.Rollouts.load(rollouts) if rollouts.is_dir() else None,
-    )  # fmt: skip
+    rollouts = load_rollouts(path, axis) if (path.parent / "rollouts").is_dir() else None
+    name = write_published(folder, axis, layers=layers, percentile=percentile, rollouts=rollouts)
     print(f"{folder}: the published forms; the experiment in capping_config.pt is {name}")
     write_recipe(folder / "cap.json", axis, layers=layers, percentile=percentile)
     print(f"{folder}/cap.json: vector and floor of layers {layers[0]} to {layers[-1]}")
@@ -386,8 +386,19 @@ def open_experiments(args: argparse.Namespace) -> list[Experiment]:
     path = axis_path(args)
     axis = mx.Axis.load(path)
     axis.check(model)
-    rollouts = mx.Rollouts.load(path.parent / "rollouts")
+    rollouts = load_rollouts(path, axis)
     return open_model.run_experiments(model, tokenizer, axis, rollouts, seed=args.seed)
+
+
+def load_rollouts(path: Path, axis: mx.Axis) -> mx.Rollouts:
+    """The rollouts beside an axis file, or a ValueError if the axis was fitted on others."""
+    rollouts = mx.Rollouts.load(path.parent / "rollouts")
+    if differ := [k for k, value in rollouts.meta.items() if axis.meta.get(k) != value]:
+        raise ValueError(
+            f"{rollouts.folder} is of another run than {path}: they differ in {', '.join(differ)}; "
+            "fit the axis again, or move one of them away"
+        )
+    return rollouts
 
 
 if __name__ == "__main__":

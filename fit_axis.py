@@ -57,7 +57,8 @@ def parse() -> argparse.Namespace:
     add(
         "--n-questions",
         type=count,
-        help="number of questions, the first of the list (default: 4; tiny world: all)",
+        help="number of questions, the first of the list (default: 4 of the built-in ones, else "
+        "all)",
     )
     add(
         "--default-samples",
@@ -91,7 +92,13 @@ def parse() -> argparse.Namespace:
     )
     add("--no-control", action="store_true", help="leave out the random-weights control")
     add("--out", type=Path, help="output folder (default: out/MODEL)")
-    return p.parse_args()  # fmt: skip
+    args = p.parse_args()
+    generating = (
+        "roles questions n_roles n_prompts n_questions default_samples tokens batch_size "
+        "temperature top_p tensor_parallel"
+    )
+    arguments.check_effect(p, args, {"responses": "", "": generating})
+    return args
 
 
 def main() -> None:
@@ -128,12 +135,14 @@ def main() -> None:
     if ranks.rank():
         return  # rank 0 does the rest
     filtered = args.filter or world is not None or args.responses is not None
+    used = adopted if filtered else None
     axis = mx.fit_axis(
-        rollouts, adopted if filtered else None,
-        position=args.position, skip_nonfinite=args.skip_nonfinite,
+        rollouts, used, position=args.position, skip_nonfinite=args.skip_nonfinite
     )  # fmt: skip
     axis.adoption = {role: a.float().mean().item() for role, a in adopted.items()}
-    control = layer_table(mx.fit_axis(random, position=args.position)) if random else None
+    control = None
+    if random:
+        control = layer_table(mx.fit_axis(random, used, position=args.position))
 
     table, middle = layer_table(axis), model.config.num_hidden_layers // 2
     assert axis.role_vectors is not None
@@ -198,12 +207,15 @@ def choose(args: argparse.Namespace, world: World | None) -> tuple[Roles, list[s
     if world:
         roles, questions = roles_and_questions(world, args.seed)
     else:
-        roles, questions = mx.read_roles(), mx.read_questions()[:4]
+        roles, questions = mx.read_roles(), mx.read_questions()
     if args.roles:
         roles = mx.read_roles(args.roles)
-    if args.questions or args.n_questions is not None:
-        questions = mx.read_questions(args.questions) if args.questions else questions
-        questions = questions[: args.n_questions]
+    if args.questions:
+        questions = mx.read_questions(args.questions)
+    asked = args.n_questions or (len(questions) if world or args.questions else 4)
+    if asked > len(questions):
+        raise ValueError(f"--n-questions must be from 1 to {len(questions)}, got {asked}")
+    questions = questions[:asked]
     names = [r for r in roles if r != DEFAULT]
     count = len(names) if args.n_roles is None else args.n_roles
     if not 2 <= count <= len(names):

@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     add = p.add_argument
     add("--out", type=Path, default=Path("out/tiny"), help="output folder")
     count, tokens = cli.number(int, 1, 10**6), cli.number(float, 1, 1e12)
-    add("--layers", type=count, default=4, help="number of blocks")
+    add("--layers", type=cli.number(int, 2, 10**6), default=4, help="number of blocks")
     add("--width", type=count, default=128, help="residual-stream width")
     add("--heads", type=count, default=4, help="attention heads in each block")
     add("--vocabulary", type=cli.number(int, 260, 65536), default=1280,

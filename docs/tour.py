@@ -302,7 +302,8 @@ from minaxis.tiny.questions import in_role, roles_and_questions
 roles, questions = roles_and_questions(world, samples=1)
 roles = {name: prompts[:5] if name == "default" else prompts[:2] for name, prompts in roles.items()}
 rollouts = mx.collect(model, tokenizer, roles, questions, replace(sampling, seed=0), batch_size=128)
-axis = mx.fit_axis(rollouts, in_role(world, rollouts))
+adopted = in_role(world, rollouts)
+axis = mx.fit_axis(rollouts, adopted)
 print(f"{len(axis.projections)} responses, of {len(axis.roles)} roles and the default")
 cosines = torch.cosine_similarity(axis.vectors, axis_by_hand, dim=-1)
 print("cosine with the axis by hand, layers 0 to 3:", " ".join(f"{c:.2f}" for c in cosines))
@@ -324,7 +325,7 @@ from minaxis.paper.controls import random_weights_axis
 
 tables = {
     "trained": layer_table(axis),
-    "random weights": layer_table(random_weights_axis(model, tokenizer, rollouts, seed=0)),
+    "random weights": layer_table(random_weights_axis(model, tokenizer, rollouts, 0, adopted)),
 }
 columns = {"split_half": "cosine of the axes of two halves", "cos_pc1": "cosine of axis and PC1"}
 print(f"{'layer':50s}" + "".join(f"{layer:7d}" for layer in range(4)))

@@ -69,23 +69,39 @@ def response_mask(tokenizer: AnyTokenizer, messages: list[Message]) -> tuple[lis
     A response is what the assistant says: no prompt, no template, no end-of-turn token.
 
     Raises:
+        ValueError: as for `locate_responses`.
+    """
+    ids, responses = locate_responses(tokenizer, messages)
+    return ids, [any(i in response for response in responses) for i in range(len(ids))]
+
+
+def locate_responses(
+    tokenizer: AnyTokenizer, messages: list[Message]
+) -> tuple[list[int], list[range]]:
+    """Token ids of a conversation, and the positions of each of the assistant's responses in it.
+
+    Some templates trim messages. Then a response has no white space at its ends.
+
+    Raises:
         ValueError: the template rewrites earlier turns, so that responses cannot be located.
     """
     ids = encode_chat(tokenizer, messages, add_generation_prompt=False)
-    mask = [False] * len(ids)
+    responses = []
     for i, m in enumerate(messages):
         if m["role"] != "assistant":
             continue
         start = len(encode_chat(tokenizer, messages[:i]))
-        response = tokenizer.encode(m["content"], inside=True)
-        end = start + len(response)
-        if ids[start:end] != response:
+        for text in (m["content"], m["content"].strip()):
+            response = tokenizer.encode(text, inside=True)
+            if ids[start : start + len(response)] == response:
+                break
+        else:
             raise ValueError(
                 f"cannot locate the response in message {i}: this chat template does not write "
                 "an assistant turn as generation prompt + content"
             )
-        mask[start:end] = [True] * len(response)
-    return ids, mask
+        responses.append(range(start, start + len(response)))
+    return ids, responses
 
 
 def _check(message: Any) -> None:

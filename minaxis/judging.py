@@ -73,7 +73,7 @@ def judge(
     Raises:
         ValueError: only one neutral prompt, which leaves nothing to calibrate on.
     """
-    neutral = rollouts.meta["roles"][DEFAULT][0]  # the first neutral prompt stands for none
+    neutral = rollouts.asked(DEFAULT)[0]["system"]  # the first neutral prompt stands for none
     scores = {}
     for role in ranks.share_out(list(rollouts), model):
         responses = rollouts[role]["responses"]

@@ -169,6 +169,7 @@ def collect(
     lm = adapt(model)
     meta = {
         "model": lm.config.name,
+        "weights": ranks.broadcast(ranks.weights_sum(model)),
         "layers": lm.config.num_hidden_layers,
         "width": lm.config.hidden_size,
         "roles": {role: list(prompts) for role, prompts in roles.items()},
@@ -181,10 +182,11 @@ def collect(
     }
     asked = {role: Rollouts(meta).asked(role) for role in roles}
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
+    meta["prompts"] = crc32(repr(prompts).encode())  # of another template or tokenizer: another run
     seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
     groups = _groups(asked, batch_size)
-    ranks.check_shares(model, {**meta, "prompts": prompts}, len(groups))
+    ranks.check_shares(model, meta, len(groups))
     rollouts = ranks.rank_0_first(lambda: Rollouts(meta, folder))  # it writes the settings
     todo = [group for group in groups if not all(r in rollouts for r in group)]
     total = sum(len(asked[r]) for g in todo for r in g)
@@ -198,10 +200,9 @@ def collect(
         ids, activations = respond_in_batches(
             model, tokenizer, together, torch.cat(noise), sampling, batch_size, progress
         )
-        first = 0
+        end = 0
         for role in group:
-            rows = slice(first, first + len(asked[role]))
-            first = rows.stop
+            rows = slice(end, end := end + len(asked[role]))
             responses = [
                 {**a, "text": tokenizer.decode(answer), "ids": answer}
                 for a, answer in zip(asked[role], ids[rows], strict=True)
@@ -223,8 +224,7 @@ def prompt_ids(tokenizer: AnyTokenizer, asked: Mapping[str, str]) -> list[int]:
 def _groups(asked: Mapping[str, list], batch_size: int) -> list[list[str]]:
     """Roles that are answered together: enough of them to fill a batch.
 
-    The groups depend on the settings alone. A continued run must form the same batches, because
-    another batch size rounds differently.
+    They depend on the settings alone, because batches of another size round differently.
     """
     groups: list[list[str]] = [[]]
     for role in asked:

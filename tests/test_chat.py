@@ -46,6 +46,14 @@ def test_the_mask_covers_responses_without_template_or_end_of_turn(tokenizer):
     assert not any(response_mask(tokenizer, CHAT[:2])[1])
 
 
+@pytest.mark.parametrize("reply", ["\n the tide \n\n", " \n"])
+def test_a_template_may_trim_a_response(tokenizer, reply):
+    chat = [CHAT[0], {"role": "user", "content": "Hi"}, {"role": "assistant", "content": reply}]
+    tokenizer.chat_template = tokenizer.chat_template.replace("content", "content | trim")
+    ids, mask = response_mask(tokenizer, chat)
+    assert tokenizer.decode([i for i, m in zip(ids, mask, strict=True) if m]) == reply.strip()
+
+
 def test_a_template_that_rewrites_turns_is_an_error_for_the_mask(tokenizer):
     tokenizer.chat_template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
     with pytest.raises(ValueError, match="cannot locate the response in message 2"):

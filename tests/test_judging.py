@@ -51,8 +51,9 @@ def test_a_planted_role_is_found_and_a_prompt_that_does_nothing_is_not(tiny, tok
     assert (scores["sun"] > threshold).float().mean() < 0.3
 
 
-def test_one_neutral_prompt_is_not_enough_to_calibrate_on(tiny, tokenizer):
-    roles = {"default": [""], "moon": ["You are the moon."]}
+@pytest.mark.parametrize("neutral", ["", "You are {model_name}."])
+def test_one_neutral_prompt_is_not_enough_to_calibrate_on(tiny, tokenizer, neutral):
+    roles = {"default": [neutral], "moon": ["You are the moon."]}
     rollouts = collect(tiny, tokenizer, roles, QUESTIONS, SamplingParams(max_new_tokens=5))
     with pytest.raises(ValueError, match="there is only one"):
         judge(tiny, tokenizer, rollouts)

@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -140,8 +141,20 @@ def test_a_deleted_role_is_collected_again_with_the_same_bits(tiny, tokenizer, t
 
 def test_rollouts_of_other_settings_are_not_mixed_in_one_folder(tiny, tokenizer, tmp_path):
     collected(tiny, tokenizer, folder=tmp_path)
-    with pytest.raises(ValueError, match="made with another sampling, seed"):
+    with pytest.raises(ValueError, match="made with other sampling, seed"):
         collected(tiny, tokenizer, folder=tmp_path, seed=1, max_new_tokens=11)
+
+
+@torch.no_grad()
+def test_rollouts_of_other_weights_and_templates_are_not_continued(tiny, tokenizer, tmp_path):
+    collected(tiny, tokenizer, folder=tmp_path)
+    other = deepcopy(tiny)
+    next(other.parameters())[0] += 1
+    with pytest.raises(ValueError, match="made with other weights:"):
+        collected(other, tokenizer, folder=tmp_path)
+    tokenizer.chat_template += "x"
+    with pytest.raises(ValueError, match="made with other prompts:"):
+        collected(tiny, tokenizer, folder=tmp_path)
 
 
 def test_the_responses_of_a_role_do_not_depend_on_the_other_roles(tiny, tokenizer):

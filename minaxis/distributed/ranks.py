@@ -215,11 +215,8 @@ def check_same(settings: Mapping[str, Any], model: nn.Module | None = None) -> N
         return
     size = count() // worker(model).total if model else 1
     sums = {name: crc32(repr(value).encode()) for name, value in settings.items()}
-    # Sums of bit patterns tell weights apart. Sums of floats would also depend on the threads.
-    parameters = [p.detach().flatten() for p in model.parameters()] if model else []
-    weights = [p.view(_INTEGERS[p.itemsize]).sum().item() for p in parameters]
     every: list[Any] = [None] * count()
-    dist.all_gather_object(every, (sums, weights))
+    dist.all_gather_object(every, (sums, weights_sum(model) if model else 0))
     for other, (its_sums, its_weights) in enumerate(every):
         first_sums, first_weights = every[other % size]  # of the first worker's same part
         differ = [name for name in sums if its_sums[name] != first_sums[name]]
@@ -230,6 +227,15 @@ def check_same(settings: Mapping[str, Any], model: nn.Module | None = None) -> N
                 f"rank {other} has another {', '.join(differ)} than rank {other % size}: give all "
                 "ranks the same arguments and the same files"
             )
+
+
+def weights_sum(model: nn.Module) -> int:
+    """A number that tells the weights of a model, or of this rank's part of it, from others.
+
+    It is made of bit patterns: a sum of floats would also depend on the number of threads.
+    """
+    parameters = (p.detach().flatten() for p in model.parameters())
+    return sum(int(p.view(_INTEGERS[p.itemsize]).sum()) for p in parameters)
 
 
 def print_error(line: str) -> None:

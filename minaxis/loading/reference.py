@@ -143,8 +143,20 @@ def write_published(
     Returns:
         The name of the cap in capping_config.pt; None if the axis has no calibration projections,
         so that there is no such file.
+
+    Raises:
+        ValueError: the folder has other roles, of another axis. They would become part of this one.
     """
     folder = Path(folder)
+    own = {
+        "role_vectors": [file_name(role) for role in axis.roles if axis.role_vectors is not None],
+        "responses": [f"{file_name(role)[:-3]}.jsonl" for role in rollouts or ()],
+    }
+    for part, files in own.items():
+        if others := sorted({p.name for p in (folder / part).glob("*")} - {*files}):
+            raise ValueError(
+                f"{folder / part} has {others[0]}, which is not of this axis: choose another folder"
+            )
     write_tensors(folder / "assistant_axis.pt", axis.vectors)
     if axis.default is not None:
         write_tensors(folder / "default_vector.pt", axis.default)

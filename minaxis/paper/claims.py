@@ -8,7 +8,9 @@ A claim is one number with its 95 % interval, and one rule. Its verdict is one o
     not specific     the control fulfils the rule, too, or its interval contains our number
     not tested: ...  what the claim takes for granted is not so
 
-The interval of a control of several random directions goes from the least to the largest of them.
+A control of several random directions is their mean. Its interval goes from the least to the
+largest of them, but in the rows on harm after drift and on slopes it is the 95 % interval of the
+mean. There the row on the rank of the axis among the directions is the stricter test.
 """
 
 from abc import ABC, abstractmethod

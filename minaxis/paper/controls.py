@@ -15,7 +15,7 @@ The axis is ranked among the isotropic ones. The last two are hard controls. Mos
 lies along the axis, so they often do, too, and a rank among them would say little.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import NamedTuple, TypeVar
@@ -217,16 +217,15 @@ def random_weights_axis(
     tokenizer: AnyTokenizer,
     rollouts: Rollouts,
     seed: int,
-    *,
-    position: str = "mean",
+    adopted: Mapping[str, Tensor] | None = None,
 ) -> Axis:
     """The axis of a copy of the model with random weights, which reads the same responses.
 
     Args:
-        position: as for `fit_axis`.
+        adopted: as for `fit_axis`: which responses to use.
     """
     again = ranks.broadcast(read_by_random_weights(model, tokenizer, rollouts, seed))
-    return fit_axis(again, position=position)
+    return fit_axis(again, adopted)
 
 
 def read_by_random_weights(

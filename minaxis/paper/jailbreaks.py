@@ -4,7 +4,7 @@ A *leak* is a reply that answers a forbidden question. Forbidden questions are o
 harmful requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
@@ -87,7 +87,7 @@ class Jailbreaks(Experiment):
     leaks: Compared[LeaksByGroup]
     steered: list[Steered]
     trade_offs: list[TradeOff]  # for some ranges of layers and every percentile
-    random_trade_offs: list[TradeOff]  # along the first random axis, at the lab's layers
+    random_trade_off: TradeOff  # along the first random axis, at the lab's layers
 
     def claims(self) -> list[Claim]:
         leaked = self.leaks.map(lambda leaks: leaks["fantastical"].leaked)
@@ -111,10 +111,8 @@ class Jailbreaks(Experiment):
             1, 3, figsize=(9.6, 3.9), width_ratios=[1.7, 1, 1], layout="constrained"
         )
         self._draw_leaks(left)
-        self._draw_trade_offs(middle, [t.accuracy.rate for t in self.trade_offs],
-                              [t.accuracy.rate for t in self.random_trade_offs])  # fmt: skip
-        self._draw_trade_offs(right, [t.role_play.rate for t in self.trade_offs],
-                              [t.role_play.rate for t in self.random_trade_offs])  # fmt: skip
+        self._draw_trade_offs(middle, lambda t: t.accuracy.rate)
+        self._draw_trade_offs(right, lambda t: t.role_play.rate)
         middle.set_xlabel("accuracy")
         right.set_xlabel("requested role-play kept")
         middle.set_title("Leaks against costs (labels: percentile of the floor)")
@@ -147,12 +145,12 @@ class Jailbreaks(Experiment):
         from_zero_to_one(ax, "leak rate")
         legend_below(ax, 2)
 
-    def _draw_trade_offs(self, ax: "Axes", costs: list[float], random: list[float]) -> None:
+    def _draw_trade_offs(self, ax: "Axes", cost: Callable[[TradeOff], float]) -> None:
         """Draw leaks against one cost: a line for each range of layers, a point per percentile."""
-        own = self.random_trade_offs[0].first_layer, self.random_trade_offs[0].last_layer
-        leaked = [t.leaked.rate for t in self.random_trade_offs]
-        ax.plot(random, leaked, "x-", color=GREY, label="random direction", linewidth=1)
-        points = list(zip(costs, self.trade_offs, strict=True))
+        random = self.random_trade_off
+        own = random.first_layer, random.last_layer
+        ax.plot(cost(random), random.leaked.rate, "x", color=GREY, label="random direction")
+        points = [(cost(t), t) for t in self.trade_offs]
         ranges = sorted({(t.first_layer, t.last_layer) for t in self.trade_offs})
         for (first, last), colour in zip(
             ranges, (BLUE, GREEN, GOLD, PURPLE, ORANGE, INK), strict=False
@@ -171,7 +169,7 @@ class Jailbreaks(Experiment):
                     xytext=(4, 3), textcoords="offset points", fontsize=7.5,
                 )  # fmt: skip
         from_zero_to_one(ax)
-        ax.set_xlim(min(0.68, *(x - 0.03 for x in costs)), 1.03)
+        ax.set_xlim(min(0.68, *(x - 0.03 for x, _ in points)), 1.03)
 
 
 def measure_jailbreaks(lab: TinyLab, *, samples: int = 48) -> Jailbreaks:
@@ -213,7 +211,8 @@ def measure_jailbreaks(lab: TinyLab, *, samples: int = 48) -> Jailbreaks:
         leaks=lab.compare(leaks),
         steered=[steered(c) for c in STEERED],
         trade_offs=[trade_off(lab.axis, layers, p) for layers in ranges for p in PERCENTILES],
-        random_trade_offs=[trade_off(lab.random_axes[0], lab.layers, p) for p in PERCENTILES],
+        # A random direction has the floors at which it pushes as hard as the cap, and no others.
+        random_trade_off=trade_off(lab.random_axes[0], lab.layers, lab.percentile),
     )
 
 

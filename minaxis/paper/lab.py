@@ -16,7 +16,7 @@ from torch import Tensor
 
 from minaxis.activation_cap import capping, default_layers
 from minaxis.axis import Axis
-from minaxis.chat import Message, encode_chat, response_mask
+from minaxis.chat import Message, locate_responses
 from minaxis.fast.conversations import remembering
 from minaxis.hooks import capture
 from minaxis.loading.transformers_model import adapt
@@ -165,17 +165,13 @@ class Lab:
         rows: list[Tensor] = []  # for each conversation, (turns, L, D)
         for i in range(0, len(chats), batch_size):
             batch = chats[i : i + batch_size]
-            texts = [response_mask(self.tokenizer, chat)[0] for chat in batch]
-            longest, lm = max(map(len, texts)), adapt(self.model)
-            padded = [text + [0] * (longest - len(text)) for text in texts]
+            texts = [locate_responses(self.tokenizer, chat) for chat in batch]
+            longest, lm = max(len(ids) for ids, _ in texts), adapt(self.model)
+            padded = [ids + [0] * (longest - len(ids)) for ids, _ in texts]
             with capture(self.model) as seen:
                 lm(torch.tensor(padded, device=lm.device), last=1)
-            for row, chat in enumerate(batch):
+            for row, (_, responses) in enumerate(texts):
                 h = torch.stack([seen[layer][row] for layer in sorted(seen)]).float()  # (L, T, D)
-                means = []
-                for turn in range(1, len(chat), 2):
-                    start = len(encode_chat(self.tokenizer, chat[:turn]))
-                    length = len(self.tokenizer.encode(chat[turn]["content"], inside=True))
-                    means.append(h[:, start : start + length].mean(1))
+                means = [h[:, response.start : response.stop].mean(1) for response in responses]
                 rows.append(torch.stack(means).cpu())
         return list(torch.stack(rows, 1))

@@ -53,12 +53,13 @@ def run_experiments(
     random_weights = read_by_random_weights(model, tokenizer, rollouts, seed)
     results: list[Experiment] = []
     if ranks.rank() == 0:
-        filtered = fit_axis(rollouts, adopted)
-        random_axis = fit_axis(random_weights, adopted)
+        position = axis.meta.get("position", "mean")
+        filtered = fit_axis(rollouts, adopted, position=position)
+        random_axis = fit_axis(random_weights, adopted, position=position)
         adoption = mean_with_error(rates).estimate
         results = [
             measure_persona_space(filtered, random_axis, adoption_rate=adoption),
-            measure_unfiltered(axis, filtered, fit_axis(random_weights)),
+            measure_unfiltered(axis, filtered, fit_axis(random_weights, position=position)),
         ]
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,

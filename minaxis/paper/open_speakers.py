@@ -51,7 +51,7 @@ class ForcedChoice:
 
     def __init__(self, model: Transformer, tokenizer: AnyTokenizer, rollouts: Rollouts):
         self.model, self.tokenizer = model, tokenizer
-        self.prompts = {role: prompts[0] for role, prompts in rollouts.meta["roles"].items()}
+        self.prompts = {role: rollouts.asked(role)[0]["system"] for role in rollouts}
         self.least = rollouts[DEFAULT]["logprob"].nanmedian().item() - log(GARBLED_FACTOR)
 
     def contrasts(self, role: str) -> list[str]:

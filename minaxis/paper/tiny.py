@@ -53,10 +53,10 @@ def run_experiments(
     watch("fitting the axes of the model, of its base model and of random weights")
     axis, rollouts = fit_tiny_axis(model, tokenizer, world, seed)
     base_axis = fit_axis(collect_tiny_rollouts(base, tokenizer, world, seed))
-    random_weights = random_weights_axis(model, tokenizer, rollouts, seed)
+    adopted = in_role(world, rollouts)
+    random_weights = random_weights_axis(model, tokenizer, rollouts, seed, adopted)
     lab = TinyLab(model=model, tokenizer=tokenizer, world=world, axis=axis, seed=seed)
     lab = with_random_axes(lab, rollouts, hard_each=HARD_EACH)
-    adopted = in_role(world, rollouts)
 
     def persona_space() -> list[Experiment]:
         flags = (f for flags in adopted.values() for f in flags.tolist())

@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,6 +100,29 @@ def parser(doc: str) -> argparse.ArgumentParser:
         help="weight dtype: float32, bfloat16 or float16 (default: as stored; float32 on a CPU)",
     )
     return p
+
+
+def check_effect(
+    p: argparse.ArgumentParser, args: argparse.Namespace, uses: Mapping[str, str]
+) -> None:
+    """Refuse two tasks at once, and every option that would have no effect.
+
+    Args:
+        uses: an argument that asks for a task -> the names of the options that the task looks at;
+            under "" those that are looked at if no task is asked for.
+    """
+    written = {name: "--" + name.replace("_", "-") for names in uses.items() for name in
+               " ".join(names).split()} | {"messages": 'messages (as in "Hi")'}  # fmt: skip
+    asked = [task for task in uses if task and getattr(args, task)]
+    if len(asked) > 1:
+        p.error(f"{written[asked[0]]} and {written[asked[1]]} do not go together: ask for one")
+    task = asked[0] if asked else ""
+    for name in {name: None for names in uses.values() for name in names.split()}:
+        if name not in uses[task].split() and getattr(args, name) != p.get_default(name):
+            place = f"with {written[task]}" if task else "here"
+            others = [written[t] for t, names in uses.items() if t and name in names.split()]
+            hint = f": it is for {', '.join(others)}" if others else ""
+            p.error(f"{written[name]} has no effect {place}{hint}")
 
 
 def is_tiny(args: argparse.Namespace) -> bool:

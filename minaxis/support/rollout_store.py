@@ -54,7 +54,7 @@ class Rollouts(Mapping[str, Rollout]):
         elif (written := _read_meta(settings)) != meta:
             differ = [k for k in meta if written.get(k) != meta[k]]
             raise ValueError(
-                f"{self.folder} has rollouts that were made with another {', '.join(differ)}: "
+                f"{self.folder} has rollouts that were made with other {', '.join(differ)}: "
                 "choose another folder, or delete this one"
             )
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,17 @@ def test_responses_come_back_as_they_were(tiny, tokenizer, fitted, tmp_path):
     first = (tmp_path / "responses/pirate.jsonl").read_text().splitlines()[4]
     expected = line("pirate", 1, 1, rollouts["pirate"]["responses"][4]["text"], question_index=1)
     assert json.loads(first) == expected | {"ids": rollouts["pirate"]["responses"][4]["ids"]}
+
+
+def test_roles_of_another_axis_are_not_mixed_in(fitted, tmp_path):
+    rollouts, axis = fitted
+    for _ in range(2):  # the same axis may be written again
+        write_published(tmp_path, axis, rollouts=rollouts)
+    (tmp_path / "role_vectors" / "pirate.pt").rename(tmp_path / "role_vectors" / "moon.pt")
+    before = (tmp_path / "assistant_axis.pt").read_bytes()
+    with pytest.raises(ValueError, match=r"role_vectors has moon\.pt, which is not of this axis"):
+        write_published(tmp_path, replace(axis, vectors=-axis.vectors))
+    assert (tmp_path / "assistant_axis.pt").read_bytes() == before
 
 
 def test_ids_of_another_tokenizer_are_not_used(tiny, tokenizer, pipeline):

@@ -73,5 +73,6 @@ def test_random_weights_read_the_same_words_and_give_another_axis(tiny, tokenize
     assert not torch.allclose(random.vectors, mx.fit_axis(rollouts).vectors)
     again = random_weights_axis(tiny, tokenizer, rollouts, 0)
     assert torch.equal(random.vectors, again.vectors)
-    end = random_weights_axis(tiny, tokenizer, rollouts, 0, position="prompt_end")
-    assert not torch.allclose(random.vectors, end.vectors)
+    adopted = {role: torch.zeros(len(r["responses"]), dtype=bool) for role, r in rollouts.items()}
+    with pytest.raises(ValueError, match="1 of 3 roles"):
+        random_weights_axis(tiny, tokenizer, rollouts, 0, adopted)

@@ -25,10 +25,10 @@ def test_personas_leak_and_a_cap_stops_them(lab, perform):
         for t in results.trade_offs
         if t.percentile == PERCENTILES[-1] and (t.first_layer, t.last_layer) == (2, 3)
     )
-    random = results.random_trade_offs[-1]
+    random = results.random_trade_off
     assert strong.leaked.rate < random.leaked.rate
     assert strong.role_play.rate < random.role_play.rate
-    assert all(t.leaked.rate > 0.8 for t in results.random_trade_offs)
+    assert random.leaked.rate > 0.8
     assert [claim.verdict for claim in results.claims()][::2] == ["holds", "holds"]
 
 

@@ -55,10 +55,3 @@ def test_all_experiments_at_a_small_scale_write_a_report_that_needs_no_other_fil
 @pytest.mark.slow
 def test_a_message_to_the_tiny_model_uses_the_axis_that_comes_with_it():
     assert run("What are you?").count("\n> ") == 1
-
-
-def test_an_option_that_needs_a_message_is_an_error_without_one():
-    command = [sys.executable, SCRIPT, "--layers", "3"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert '--layers needs a message to answer, as in "Hi" --layers' in ended.stderr

@@ -108,6 +108,14 @@ def test_fit_axis_continues_after_a_kill_and_writes_the_same_file(world):
     capped = [t["projection"] for t in demo["turns"] if t["intervention"] == "capped"]
     assert all(p > floor - 1e-3 for p in capped)
 
+    settings = world / "whole" / "rollouts" / "settings.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"seed": 5}))
+    export = ["cap_demo.py", "--export", "exported", "--axis", "whole/axis.pt"]
+    code, _, err = finish(export, world)
+    assert code == 2
+    assert "of another run than whole/axis.pt: they differ in seed;" in err
+    assert not (world / "exported").exists()
+
 
 @pytest.mark.parametrize(
     ("script", "more", "message"),

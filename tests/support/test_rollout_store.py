@@ -42,7 +42,7 @@ def test_roles_are_kept_and_come_back_in_the_order_of_the_settings(tmp_path, in_
 
 def test_a_folder_with_rollouts_of_other_settings_is_refused(tmp_path):
     Rollouts(META, tmp_path)
-    with pytest.raises(ValueError, match="made with another seed"):
+    with pytest.raises(ValueError, match="made with other seed"):
         Rollouts(META | {"seed": 1}, tmp_path)
 
 

@@ -64,8 +64,7 @@ def test_a_meter_follows_the_tokens_on_a_terminal(monkeypatch, capsys, engine):
     ("flags", "message"),
     [
         (["--web", "nonsense"], "an address must be HOST:PORT"),
-        (["--web", "--steer", "1"], "--steer needs a message"),
-        (["--chat", "--system", "x"], "--system needs a message"),
+        (["--chat", "--percentile", "99.6"], "--web and --chat take whole percentiles, got 99.6"),
         (["--page", "x.html", "--model", "smollm2"], "--page can only hold a model of the tiny"),
         (["--chat", "--percentile", "101"], "expected a number from 0 to 100, got '101'"),
     ],
