@@ -95,7 +95,7 @@ def parse() -> argparse.Namespace:
     args = p.parse_args()
     generating = (
         "roles questions n_roles n_prompts n_questions default_samples tokens batch_size "
-        "temperature top_p tensor_parallel"
+        "temperature top_p"
     )
     arguments.check_effect(p, args, {"responses": "", "": generating})
     return args

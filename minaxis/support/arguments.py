@@ -111,18 +111,20 @@ def check_effect(
         uses: an argument that asks for a task -> the names of the options that the task looks at;
             under "" those that are looked at if no task is asked for.
     """
-    written = {name: "--" + name.replace("_", "-") for names in uses.items() for name in
-               " ".join(names).split()} | {"messages": 'messages (as in "Hi")'}  # fmt: skip
+
+    def written(name: str) -> str:
+        return 'messages (as in "Hi")' if name == "messages" else f"--{name.replace('_', '-')}"
+
     asked = [task for task in uses if task and getattr(args, task)]
     if len(asked) > 1:
-        p.error(f"{written[asked[0]]} and {written[asked[1]]} do not go together: ask for one")
+        p.error(f"{written(asked[0])} and {written(asked[1])} do not go together: ask for one")
     task = asked[0] if asked else ""
-    for name in {name: None for names in uses.values() for name in names.split()}:
-        if name not in uses[task].split() and getattr(args, name) != p.get_default(name):
-            place = f"with {written[task]}" if task else "here"
-            others = [written[t] for t, names in uses.items() if t and name in names.split()]
+    for name in sorted(set(" ".join(uses.values()).split()) - {*uses[task].split()}):
+        if getattr(args, name) != p.get_default(name):
+            place = f"with {written(task)}" if task else "here"
+            others = [written(t) for t, names in uses.items() if t and name in names.split()]
             hint = f": it is for {', '.join(others)}" if others else ""
-            p.error(f"{written[name]} has no effect {place}{hint}")
+            p.error(f"{written(name)} has no effect {place}{hint}")
 
 
 def is_tiny(args: argparse.Namespace) -> bool:
