@@ -309,7 +309,12 @@ def export(args: argparse.Namespace) -> None:
     path, folder = axis_path(args), args.export
     axis, percentile = mx.Axis.load(path), floor_percentile(args)
     layers = sorted(set(args.layers or default_layers(len(axis.vectors))))
-    rollouts = load_rollouts(path, axis) if (path.parent / "rollouts").is_dir() else None
+    rollouts = None
+    if (path.parent / "rollouts").is_dir():
+        try:
+            rollouts = load_rollouts(path, axis)
+        except ValueError as e:
+            print(f"no responses are written: {e}")
     name = write_published(folder, axis, layers=layers, percentile=percentile, rollouts=rollouts)
     print(f"{folder}: the published forms; the experiment in capping_config.pt is {name}")
     write_recipe(folder / "cap.json", axis, layers=layers, percentile=percentile)

@@ -57,8 +57,8 @@ def parse() -> argparse.Namespace:
     add(
         "--n-questions",
         type=count,
-        help="number of questions, the first of the list (default: 4 of the built-in ones, else "
-        "all)",
+        help="number of questions, the first of the list (default: 4 of the built-in ones; of a "
+        "file or in the tiny world all)",
     )
     add(
         "--default-samples",
@@ -155,8 +155,8 @@ def main() -> None:
     print_roles(order, default, axis.adoption, middle)
     print_adoption(adoption, judged, "exact reader" if world else "the files' scores")
     if left_out := [f"{r} ({a:.0%})" for r, a in axis.adoption.items() if r not in axis.roles]:
-        print(f"Left out, because too few of their responses are in role: {', '.join(left_out)}.")
-        if world:
+        print(f"Left out, with fewer than two responses in role: {', '.join(left_out)}.")
+        if world and not world.characters.keys() >= axis.adoption.keys():
             print("The exact reader knows no characters but those of world.json.")
     if nonfinite := axis.meta["nonfinite"]:
         counts = ", ".join(f"{role} {n}" for role, n in nonfinite.items())
@@ -291,8 +291,8 @@ def print_layers(
     halves = [row["split_questions"] for row in control or [] if row["split_questions"] is not None]
     if halves:
         print(
-            "Halves that share no question share their prompts. So they agree even with random "
-            f"weights: at {min(halves):.2f} to {max(halves):.2f}."
+            "Halves that share no question share their prompts. With random weights they agree at "
+            f"{min(halves):.2f} to {max(halves):.2f}."
         )
 
 

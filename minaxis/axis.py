@@ -174,10 +174,12 @@ def fit_axis(
                 halves[split][role] = torch.stack([h[kept & (half == i)].mean(0) for i in (0, 1)])
     check_finite({} if skip_nonfinite else nonfinite)
     if DEFAULT not in vectors or len(vectors) < 3:
+        kind, hint = "usable responses", "ask more questions"
+        if adopted is not None:
+            kind, hint = "responses in role", "if roles are not adopted, try stronger role prompts"
         raise ValueError(
-            f"{len(vectors)} of {len(rollouts)} roles, default included, have {minimum} usable "
-            "responses or more; an axis needs the default and two. Ask more questions, or, if the "
-            "model does not adopt its roles, try stronger role prompts"
+            f"{len(vectors)} of {len(rollouts)} roles, default included, have {minimum} {kind} or "
+            f"more; an axis needs the default and two: {hint}"
         )
     axis, default = default_minus_roles(vectors), vectors.pop(DEFAULT)
     role_vectors = torch.stack(list(vectors.values()))  # (R, L, D)

@@ -12,6 +12,7 @@ template's special tokens from those inside messages, which are encoded as ordin
 """
 
 import re
+from itertools import takewhile
 from typing import Any
 
 from minaxis.loading.templates import TemplateRefusal, render
@@ -80,25 +81,31 @@ def locate_responses(
 ) -> tuple[list[int], list[range]]:
     """Token ids of a conversation, and the positions of each of the assistant's responses in it.
 
-    Some templates trim messages. Then a response has no white space at its ends.
+    Some templates remove the white space around a message. Then it is in no response.
 
     Raises:
-        ValueError: the template rewrites earlier turns, so that responses cannot be located.
+        ValueError: the template refuses the messages, or changes a response.
     """
     ids = encode_chat(tokenizer, messages, add_generation_prompt=False)
     responses = []
     for i, m in enumerate(messages):
         if m["role"] != "assistant":
             continue
-        start = len(encode_chat(tokenizer, messages[:i]))
-        for text in (m["content"], m["content"].strip()):
+        before = messages[:i]
+        start = len(encode_chat(tokenizer, before, add_generation_prompt=False)) if before else 0
+        # In an earlier turn, some templates leave out a part of what precedes the answer (the
+        # empty thoughts of a model whose thinking is switched off).
+        header = encode_chat(tokenizer, before)[start:]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[start:], header, strict=False))
+        start += len(list(same))
+        bare = m["content"].strip()
+        for text in (m["content"], bare, " " + bare):  # some write a space before each response
             response = tokenizer.encode(text, inside=True)
             if ids[start : start + len(response)] == response:
                 break
         else:
             raise ValueError(
-                f"cannot locate the response in message {i}: this chat template does not write "
-                "an assistant turn as generation prompt + content"
+                f"cannot locate the response in message {i}: the chat template changes it"
             )
         responses.append(range(start, start + len(response)))
     return ids, responses

@@ -207,7 +207,7 @@ def check_prompts(model: nn.Module, prompts: TokenLists, new: int) -> None:
     """Raise a ValueError for an empty prompt, an unknown id, or no room for `new` tokens."""
     limit, known = adapt(model).config.max_position_embeddings, adapt(model).config.vocab_size
     for i, p in enumerate(prompts):
-        if not isinstance(p, Sequence) or not p:
+        if isinstance(p, str) or not isinstance(p, Sequence) or not p:
             raise ValueError(f"prompt {i} must be a list of at least one token id, got {p!r}")
         if min(p) < 0 or max(p) >= known:
             raise ValueError(f"prompt {i}: ids {min(p)} to {max(p)}, but the model has {known}")

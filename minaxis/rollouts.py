@@ -168,10 +168,8 @@ def collect(
     length_batches([], batch_size)  # an impossible size is an error before anything is done
     lm = adapt(model)
     meta = {
-        "model": lm.config.name,
-        "weights": ranks.broadcast(ranks.weights_sum(model)),
-        "layers": lm.config.num_hidden_layers,
-        "width": lm.config.hidden_size,
+        "model": lm.config.name, "weights": ranks.weights_sum(model),
+        "layers": lm.config.num_hidden_layers, "width": lm.config.hidden_size,
         "roles": {role: list(prompts) for role, prompts in roles.items()},
         "questions": list(questions),
         "sampling": {k: v for k, v in vars(sampling).items() if k != "seed"}
@@ -179,10 +177,10 @@ def collect(
         "dtype": str(lm.dtype).removeprefix("torch."),
         "seed": sampling.seed,
         "version": __version__,
-    }
+    }  # fmt: skip
     asked = {role: Rollouts(meta).asked(role) for role in roles}
     prompts = {role: [prompt_ids(tokenizer, a) for a in asked[role]] for role in roles}
-    meta["prompts"] = crc32(repr(prompts).encode())  # of another template or tokenizer: another run
+    meta["prompt_tokens"] = crc32(repr(prompts).encode())  # another template makes others
     seed, limit = sampling.seed, sampling.max_new_tokens
     check_prompts(model, [p for role in roles for p in prompts[role]], limit)
     groups = _groups(asked, batch_size)
@@ -243,7 +241,8 @@ def replay(
     alone. With the same model it gives `collect`'s numbers. If several ranks read, rank 0 has all.
     """
     length_batches([], batch_size)
-    again = Rollouts(rollouts.meta | {"model": adapt(model).config.name})
+    read_by = {"model": adapt(model).config.name, "weights": ranks.weights_sum(model)}
+    again = Rollouts(rollouts.meta | read_by)
     progress = ranks.SharedProgress(len(rollouts), "roles read again", "tokens", model)
     for role in ranks.share_out(list(rollouts), model):
         responses = rollouts[role]["responses"]

@@ -149,11 +149,11 @@ def test_rollouts_of_other_settings_are_not_mixed_in_one_folder(tiny, tokenizer,
 def test_rollouts_of_other_weights_and_templates_are_not_continued(tiny, tokenizer, tmp_path):
     collected(tiny, tokenizer, folder=tmp_path)
     other = deepcopy(tiny)
-    next(other.parameters())[0] += 1
+    other.model.layers[0].self_attn.q_proj.weight[0] += 1
     with pytest.raises(ValueError, match="made with other weights:"):
         collected(other, tokenizer, folder=tmp_path)
     tokenizer.chat_template += "x"
-    with pytest.raises(ValueError, match="made with other prompts:"):
+    with pytest.raises(ValueError, match="made with other prompt_tokens:"):
         collected(tiny, tokenizer, folder=tmp_path)
 
 

@@ -216,7 +216,8 @@ def check_same(settings: Mapping[str, Any], model: nn.Module | None = None) -> N
     size = count() // worker(model).total if model else 1
     sums = {name: crc32(repr(value).encode()) for name, value in settings.items()}
     every: list[Any] = [None] * count()
-    dist.all_gather_object(every, (sums, weights_sum(model) if model else 0))
+    parameters = model.parameters() if model else ()
+    dist.all_gather_object(every, (sums, [_sum_of_bits(p) for p in parameters]))
     for other, (its_sums, its_weights) in enumerate(every):
         first_sums, first_weights = every[other % size]  # of the first worker's same part
         differ = [name for name in sums if its_sums[name] != first_sums[name]]
@@ -230,12 +231,22 @@ def check_same(settings: Mapping[str, Any], model: nn.Module | None = None) -> N
 
 
 def weights_sum(model: nn.Module) -> int:
-    """A number that tells the weights of a model, or of this rank's part of it, from others.
+    """A sum that tells a model from another one of the same name, however many ranks share it.
 
-    It is made of bit patterns: a sum of floats would also depend on the number of threads.
+    It has only matrices that ranks cut into parts without overlap.
     """
-    parameters = (p.detach().flatten() for p in model.parameters())
-    return sum(int(p.view(_INTEGERS[p.itemsize]).sum()) for p in parameters)
+    others = ("k_proj.weight", "v_proj.weight", "embed_tokens.weight", "lm_head.weight")
+    named = model.named_parameters()
+    sums = [sum(_sum_of_bits(p) for name, p in named if p.ndim > 1 and not name.endswith(others))]
+    if share := getattr(model, "share", None):
+        sums *= share.ranks
+        dist.all_gather_object(sums, sums[0], group=share.group)
+    return sum(sums)
+
+
+def _sum_of_bits(p: Tensor) -> int:
+    """The sum of bit patterns. A sum of floats would also depend on the number of threads."""
+    return int(p.detach().flatten().view(_INTEGERS[p.itemsize]).sum())
 
 
 def print_error(line: str) -> None:

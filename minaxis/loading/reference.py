@@ -148,15 +148,13 @@ def write_published(
         ValueError: the folder has other roles, of another axis. They would become part of this one.
     """
     folder = Path(folder)
-    own = {
-        "role_vectors": [file_name(role) for role in axis.roles if axis.role_vectors is not None],
-        "responses": [f"{file_name(role)[:-3]}.jsonl" for role in rollouts or ()],
-    }
-    for part, files in own.items():
-        if others := sorted({p.name for p in (folder / part).glob("*")} - {*files}):
-            raise ValueError(
-                f"{folder / part} has {others[0]}, which is not of this axis: choose another folder"
-            )
+    own = {file_name(role) for role in axis.roles if axis.role_vectors is not None}
+    there = {p.name for p in (folder / "role_vectors").glob("*.pt")}
+    if rollouts is not None:
+        own |= {f"{file_name(role)[:-3]}.jsonl" for role in rollouts}
+        there |= {p.name for p in (folder / "responses").glob("*.jsonl")}
+    if others := sorted(there - own):
+        raise ValueError(f"{folder} has {others[0]} of another axis: choose another folder")
     write_tensors(folder / "assistant_axis.pt", axis.vectors)
     if axis.default is not None:
         write_tensors(folder / "default_vector.pt", axis.default)

@@ -49,8 +49,8 @@ def render(
     """
     if not tokenizer.chat_template:
         raise ValueError(
-            "this tokenizer has no chat template (a base model?): add chat_template.jinja to the "
-            "model's folder, or pass tokenizer.encode(text) to generate"
+            "this tokenizer has no chat template (a base model?): add chat_template.jinja to a "
+            "Hugging Face folder, or pass tokenizer.encode(text) to generate"
         )
     token: dict[int | None, str] = {i: s for s, i in tokenizer.special.items()}
     variables = {

@@ -10,15 +10,13 @@ such as `jailbreak_unsteered.json` and `jailbreak_capped.json`, are two versions
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 
 from torch import nn
 
 from minaxis.axis import Axis
-from minaxis.chat import ROLES, Message, encode_chat
+from minaxis.chat import ROLES, Message, locate_responses
 from minaxis.loading.transformers_model import adapt
 from minaxis.support.files import parse_json, read_text
 from minaxis.support.meter import token_projections
@@ -99,13 +97,13 @@ def read_turns(
             "the model's context: leave out its last messages, or take another model"
         )
     h = token_projections(model, axis, ids, layer)  # (T,)
-    return [h[start:end].mean().item() if end > start else None for start, end in replies]
+    return [h[reply.start : reply.stop].mean().item() if reply else None for reply in replies]
 
 
 def locate_replies(
     tokenizer: AnyTokenizer, transcript: Transcript
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of a conversation, and from where to where in it each reply goes.
+) -> tuple[list[int], list[range]]:
+    """Token ids of a conversation, and the positions of each reply in it.
 
     White space around a reply is left out: many templates remove it.
 
@@ -116,46 +114,18 @@ def locate_replies(
         m | {"content": m["content"].strip()} if m["role"] == "assistant" else m
         for m in transcript.messages
     ]
-
-    def encode(count: int) -> list[int]:
-        if not count:
-            return []
-        return encode_chat(tokenizer, messages[:count], add_generation_prompt=False)
-
     try:
-        ids = encode(len(messages))
+        return locate_responses(tokenizer, messages)
     except ValueError as e:
-        line = transcript.lines[_first_refused(encode, len(messages))]
+        line = transcript.lines[_first_refused(tokenizer, messages)]
         raise ValueError(f"{transcript.path}, line {line}: {e}") from None
-    replies = []
-    for i, (message, line) in enumerate(zip(messages, transcript.lines, strict=True)):
-        if message["role"] != "assistant":
-            continue
-        start = len(encode(i))
-        # What precedes the answer. In an earlier turn, some templates leave out a part of it (the
-        # empty thoughts of a model whose thinking is switched off).
-        header = encode_chat(tokenizer, messages[:i])[start:]
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[start:], header, strict=False))
-        start += len(list(same))
-        # Some templates write a space before each reply.
-        for text in (message["content"], " " + message["content"]):
-            reply = tokenizer.encode(text, inside=True)
-            if ids[start : start + len(reply)] == reply:
-                break
-        else:
-            raise ValueError(
-                f"{transcript.path}, line {line}: this reply is not found in what the chat "
-                "template writes, because the template changes it"
-            )
-        replies.append((start, start + len(reply)))
-    return ids, replies
 
 
-def _first_refused(encode: Callable[[int], object], count: int) -> int:
-    """The index of the message with which the template begins to refuse the conversation."""
-    for length in range(count - 1, 0, -1):
+def _first_refused(tokenizer: AnyTokenizer, messages: list[Message]) -> int:
+    """The index of the message with which a conversation can no longer be read."""
+    for length in range(len(messages) - 1, 0, -1):
         try:
-            encode(length)
+            locate_responses(tokenizer, messages[:length])
         except ValueError:
             continue
         return length

@@ -9,8 +9,7 @@ A claim is one number with its 95 % interval, and one rule. Its verdict is one o
     not tested: ...  what the claim takes for granted is not so
 
 A control of several random directions is their mean. Its interval goes from the least to the
-largest of them, but in the rows on harm after drift and on slopes it is the 95 % interval of the
-mean. There the row on the rank of the axis among the directions is the stricter test.
+largest of them, but docs/results.md names three kinds of rows in which it is narrower.
 """
 
 from abc import ABC, abstractmethod

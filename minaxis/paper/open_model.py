@@ -63,7 +63,11 @@ def run_experiments(
         ]
     lab = OpenLab(
         model=model, tokenizer=tokenizer, axis=axis, seed=seed,
-        roles={role: p for role, p in rollouts.meta["roles"].items() if role != DEFAULT},
+        roles={
+            role: list(dict.fromkeys(asked["system"] for asked in rollouts.asked(role)))
+            for role in rollouts
+            if role != DEFAULT
+        },
         judge=ForcedChoice(model, tokenizer, rollouts),
     )  # fmt: skip
     lab = with_random_axes(lab, rollouts, texts=32)

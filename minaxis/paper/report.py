@@ -169,8 +169,9 @@ svg {{ max-width: 100%; height: auto }}
 <h1>The paper in miniature</h1>
 <p>Model {html.escape(made)}.
 {html.escape(tally([run]))} The figures show the control in grey. Intervals are 95 %. A
-control of several random directions is their mean, with the least and the largest of them; in the
-rows on harm after drift and on slopes it has the 95 % interval of the mean.</p>
+control of several random directions is their mean, with the least and the largest of them; where a
+cap halves harm or keeps the Assistant it has the 95 % interval of the mean, and for slopes the
+sampling error.</p>
 <table><tr><th>claim<th>paper<th>here<th>rule<th>control<th>verdict</tr>{rows}</table>
 {parts}
 </html>

@@ -145,7 +145,7 @@ def collect_tiny_rollouts(
 ) -> Rollouts:
     """Collect replies of every character, under two prompts, and of the default, under five.
 
-    So the default has 60 of the 828 responses that calibrate a cap, and a character 24.
+    So of the responses that calibrate a cap, the default has 2.5 times as many as a character.
     """
     roles, questions = roles_and_questions(world, seed, samples)
     roles = {r: prompts if r == DEFAULT else prompts[:2] for r, prompts in roles.items()}

@@ -40,7 +40,8 @@ def test_the_same_weights_are_the_same_on_any_number_of_threads(sent):
 
 def test_weights_of_any_dtype_and_without_numbers_are_compared(sent):
     model = nn.ParameterList(
-        torch.full((3,), torch.nan, dtype=d) for d in (torch.bfloat16, torch.float32, torch.float64)
+        torch.full((3, 1), torch.nan, dtype=d)
+        for d in (torch.bfloat16, torch.float32, torch.float64)
     )
     for _ in range(2):
         ranks.check_same({}, model)

@@ -119,6 +119,8 @@ def test_two_groups_of_two_ranks_collect_and_fit_what_one_process_does(tmp_path)
         assert end.returncode == 0, end.stderr
     words = [(tmp_path / name / "responses.jsonl").read_bytes() for name in starts]
     assert words[0] == words[1]
+    settings = [(tmp_path / name / "rollouts/settings.json").read_text() for name in starts]
+    assert settings[0] == settings[1], "so one process can continue what ranks began"
     one, groups = (mx.Axis.load(tmp_path / name / "axis.pt") for name in starts)
     assert one.roles == groups.roles
     torch.testing.assert_close(groups.vectors, one.vectors, atol=1e-5, rtol=0)

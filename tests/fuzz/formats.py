@@ -379,7 +379,7 @@ def use_transcript(path: Path) -> None:
         "<|im_start|>{% endif", "<|im_start|>assistant{% endif"
     )
     ids, replies = locate_replies(tokenizer, transcript)
-    assert all(0 <= start <= end <= len(ids) for start, end in replies)
+    assert all(0 <= reply.start <= reply.stop <= len(ids) for reply in replies)
 
 
 def make_responses(folder: Path) -> Path:

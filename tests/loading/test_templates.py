@@ -174,8 +174,10 @@ def test_every_reply_of_a_transcript_is_located(make, template, tmp_path):
     ids, replies = locate_replies(tokenizer, read_transcript(tmp_path / "chat.json"))
     stripped = [m | {"content": m["content"].strip()} for m in messages]
     assert ids == encode_chat(tokenizer, stripped, add_generation_prompt=False)
-    assert [tokenizer.decode(ids[start:end]).strip() for start, end in replies] == said
-    assert all(end <= start for (_, end), (start, _) in pairwise(replies))
+    assert [tokenizer.decode(ids[r.start : r.stop]).strip() for r in replies] == said
+    assert all(first.stop <= second.start for first, second in pairwise(replies))
+    masked = [i for i, m in zip(*response_mask(tokenizer, messages), strict=True) if m]
+    assert tokenizer.decode(masked).split() == " ".join(said).split()
 
 
 STOPPED = "stopped: it takes too much time or memory"

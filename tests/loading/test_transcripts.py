@@ -82,12 +82,12 @@ def test_turns_are_the_means_over_the_tokens_of_each_reply(tiny, tokenizer, axis
     ids, replies = locate_replies(tokenizer, transcript)
     stripped = [CHAT[0], CHAT[1] | {"content": "I am the theme."}, *CHAT[2:]]
     assert ids == encode_chat(tokenizer, stripped, add_generation_prompt=False)
-    said = [tokenizer.decode(ids[a:b]) for a, b in replies]
+    said = [tokenizer.decode(ids[r.start : r.stop]) for r in replies]
     assert said == ["I am the theme.", "", "<|user|> the inner thing"]
     with capture(tiny) as seen:
         tiny(torch.tensor([ids]))
     unit = axis.vectors[2] / axis.vectors[2].norm()
-    expected = [(seen[2][0, a:b] @ unit).mean().item() if b > a else None for a, b in replies]
+    expected = [(seen[2][0, [*r]] @ unit).mean().item() if r else None for r in replies]
     turns = read_turns(tiny, tokenizer, axis, transcript, 2)
     assert turns[1] is expected[1] is None
     assert turns[::2] == pytest.approx(expected[::2], abs=1e-5)
@@ -147,7 +147,7 @@ def test_what_the_template_refuses_is_named_by_line(write, tiny, tokenizer, axis
     with pytest.raises(ValueError, match=f"line {line}: .*system must come first"):
         read_turns(tiny, tokenizer, axis, read_transcript(path), 0)
     tokenizer.chat_template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
-    with pytest.raises(ValueError, match="this reply is not found"):
+    with pytest.raises(ValueError, match="the chat template changes it"):
         read_turns(tiny, tokenizer, axis, read_transcript(write(CHAT)), 0)
     tokenizer.chat_template = THINKS
     long = read_transcript(write([CHAT[0], {"role": "assistant", "content": "q" * 300}]))
