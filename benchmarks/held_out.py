@@ -74,6 +74,7 @@ def numbers(results: dict[str, Any]) -> dict[str, float]:
             r["n"] for r in kept
         )
     row["harm, random"] = sum(random) / len(random)
+    row["random that halve it"] = sum(rate <= row["harm, baseline"] / 2 for rate in random)
     row["accuracy change"] = results["capability"]["accuracy"]["capped"]["all"]["difference"]
     return row
 
