@@ -177,7 +177,7 @@ def test_every_reply_of_a_transcript_is_located(make, template, tmp_path):
     assert [tokenizer.decode(ids[r.start : r.stop]).strip() for r in replies] == said
     assert all(first.stop <= second.start for first, second in pairwise(replies))
     masked = [i for i, m in zip(*response_mask(tokenizer, messages), strict=True) if m]
-    assert tokenizer.decode(masked).split() == " ".join(said).split()
+    assert "".join(tokenizer.decode(masked).split()) == "".join("".join(said).split())
 
 
 STOPPED = "stopped: it takes too much time or memory"
