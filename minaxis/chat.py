@@ -98,8 +98,8 @@ def locate_responses(
         header = encode_chat(tokenizer, before)[start:]
         same = takewhile(lambda pair: pair[0] == pair[1], zip(ids[start:], header, strict=False))
         start += len(list(same))
-        bare = m["content"].strip()
-        for text in (m["content"], bare, " " + bare):  # some write a space before each response
+        said, bare = m["content"], m["content"].strip()
+        for text in (said, " " + said, bare, " " + bare):  # some write a space before a response
             response = tokenizer.encode(text, inside=True)
             if ids[start : start + len(response)] == response:
                 break

@@ -168,7 +168,7 @@ def test_every_reply_of_a_transcript_is_located(make, template, tmp_path):
     for text in said:
         messages += [
             {"role": "user", "content": "the"},
-            {"role": "assistant", "content": f"{text}\n"},
+            {"role": "assistant", "content": f"\n{text}\n"},
         ]
     (tmp_path / "chat.json").write_text(json.dumps(messages))
     ids, replies = locate_replies(tokenizer, read_transcript(tmp_path / "chat.json"))
