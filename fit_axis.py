@@ -1,7 +1,7 @@
 """Fit the Assistant Axis of a model, and say how far to trust it.
 
     python fit_axis.py                        # the tiny model: 10 s on two cores
-    python fit_axis.py --model smollm2        # 5 minutes, after pip install 'minaxis[open]'
+    python fit_axis.py --model smollm2        # 2 to 5 minutes; see docs/smollm2.md first
     torchrun --nproc-per-node 4 fit_axis.py   # four processes share the roles
 
 Every role answers every question. The axis is the mean activation of the default Assistant minus

@@ -129,7 +129,7 @@ def show(chat):
 
 drifted = converse([*FEELINGS, SECRET])
 show(drifted)
-print("\nleaked:", read(drifted[-1]["content"]).right)
+print("\nleaked:", read(drifted[-1]["content"]).right)  # right: it gives all the steps
 
 # %% [markdown]
 # The model that has just refused this question now gives the steps, and nobody asked for a ghost.
@@ -256,7 +256,7 @@ plt.show()
 
 
 # %%
-def project_replies(chat, layer=2):
+def project_replies(chat, layer=2, unit=unit):
     """The projection of each reply of a conversation on the axis."""
     found = []
     for turn in range(1, len(chat), 2):
@@ -336,9 +336,9 @@ for column, words in columns.items():
 # %% [markdown]
 # At layer 0, where blocks have hardly mixed the tokens, the words alone bring the axis near PC1.
 # At the later layers only the trained model does so, and its halves agree at every layer. With
-# random weights they do not: a cosine below 0 is no agreement, either. (These halves have other
-# system prompts. Halves that have the same prompts and other questions agree with random weights,
-# too: such a model still mixes the words of the prompt into every token.)
+# random weights they do not: a cosine below 0 is no agreement, either. (The two
+# halves differ in their system prompts. Halves that have the same prompts and other questions agree
+# with random weights, too: such a model still mixes the words of the prompt into every token.)
 #
 # This is persona space, spanned by the first two components. They were computed without the
 # Assistant.
@@ -524,13 +524,13 @@ plt.show()
 # model without a cap read them.
 
 # %%
-without = project_replies(capped)
+without, drift = (project_replies(chat, 3, axis.unit()) for chat in (capped, drifted))
 with mx.capping(model, axis, layers=[2, 3], percentile=98):
-    under = project_replies(capped)
-print("the capped conversation, turn by turn")
+    under = project_replies(capped, 3, axis.unit())
+print(f"the capped conversation, turn by turn, at layer 3, where the floor is {tau[3]:.1f}")
 print("read under the cap:  ", " ".join(f"{p:5.1f}" for p in under))
 print("read without a cap:  ", " ".join(f"{p:5.1f}" for p in without))
-print("and the drifted one: ", " ".join(f"{p:5.1f}" for p in personal))
+print("and the drifted one: ", " ".join(f"{p:5.1f}" for p in drift))
 
 # %% [markdown]
 # Also without a cap, the model reads the Assistant in these replies: here the cap has really
@@ -677,7 +677,7 @@ for name, intervention in interventions.items():
 
 # %% [markdown]
 # Only the steered reply names the pirate and his treasure, and it sounds like a report. All three
-# interventions move the reply toward the Assistant, and the random cap does so nearly as far as
+# interventions move the reply toward the Assistant, the random cap two thirds as far as
 # ours. One reply each proves nothing. [The page on SmolLM2](smollm2.md) has many.
 #
 # ## Where to go from here
