@@ -30,12 +30,13 @@ def test_the_same_weights_are_the_same_on_any_number_of_threads(sent):
         model.weight.copy_(torch.randn(400, 400, generator=torch.Generator().manual_seed(0)) ** 9)
     for threads in (1, 2, 3, 4):
         torch.set_num_threads(threads)
-        ranks.check_same({"seed": 0}, model)
+        ranks.check_same({"seed": 0, "weights": ranks.weights_sum(model)}, model)
     assert sent == [sent[0]] * 4
     with torch.no_grad():
         model.weight[5, 7] *= 1.0001
+    settings = {"seed": 0, "weights": ranks.weights_sum(model)}  # as in the settings of rollouts
     with pytest.raises(ValueError, match="rank 1 has another weights than rank 0"):
-        ranks.check_same({"seed": 0}, model)
+        ranks.check_same(settings, model)
 
 
 def test_weights_of_any_dtype_and_without_numbers_are_compared(sent):
